@@ -1,0 +1,129 @@
+//! The pages: a request line in, a response out. No I/O.
+
+use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body_util::Full;
+use serde_json::Value;
+use serde_json::json;
+
+use super::AdminState;
+use super::Readiness;
+use super::mask;
+use crate::telemetry::CONTENT_TYPE as METRICS_TYPE;
+
+const JSON_TYPE: &str = "application/json";
+const PROBLEM_TYPE: &str = "application/problem+json";
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Every page and what it is for, in the order of the index.
+const PAGES: [(&str, &str); 6] = [
+    ("/live", "200 while the process runs"),
+    ("/ready", "200 while requests are served, else 503 and why"),
+    ("/metrics", "metrics in the OpenMetrics text format"),
+    ("/config", "the effective policy, secrets masked"),
+    ("/upstreams", "breakers and endpoints as they stand now"),
+    ("/", "this list"),
+];
+
+type Page = Response<Full<Bytes>>;
+
+/// Answer a request. Bodies of requests are not read, and HEAD answers as GET does: the server leaves the body out.
+pub(super) fn answer(state: &AdminState, method: &Method, path: &str) -> Page {
+    if !PAGES.iter().any(|(known, _)| *known == path) {
+        let paths: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
+        return problem(
+            StatusCode::NOT_FOUND,
+            "There is no such page.",
+            json!({ "pages": paths }),
+        );
+    }
+    if method != Method::GET && method != Method::HEAD {
+        let mut page = problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "The admin side can only be read.",
+            json!({}),
+        );
+        page.headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return page;
+    }
+    // What makes a page belongs to others; a bug there must not take the probes down.
+    catch_unwind(AssertUnwindSafe(|| page(state, path))).unwrap_or_else(|_| {
+        state.telemetry.process.panicked();
+        problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The page could not be made.",
+            json!({}),
+        )
+    })
+}
+
+fn page(state: &AdminState, path: &str) -> Page {
+    match path {
+        "/live" => json_page(StatusCode::OK, &json!({ "live": true })),
+        "/ready" => match state.readiness() {
+            Readiness::Ready => json_page(StatusCode::OK, &json!({ "ready": true })),
+            Readiness::Starting => not_ready("starting"),
+            Readiness::Draining => not_ready("draining"),
+        },
+        "/metrics" => respond(StatusCode::OK, METRICS_TYPE, state.telemetry.encode()),
+        "/config" => {
+            let mut config = (state.config)();
+            mask(&mut config);
+            json_page(StatusCode::OK, &config)
+        }
+        "/upstreams" => json_page(StatusCode::OK, &(state.upstreams)()),
+        _ => respond(StatusCode::OK, TEXT_TYPE, index()),
+    }
+}
+
+fn not_ready(reason: &str) -> Page {
+    json_page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &json!({ "ready": false, "reason": reason }),
+    )
+}
+
+fn index() -> String {
+    let mut text = "outrider admin\n\n".to_owned();
+    for (path, what) in PAGES {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{path:<12}{what}");
+    }
+    text
+}
+
+fn json_page(status: StatusCode, value: &Value) -> Page {
+    // For people with curl as much as for programs.
+    respond(status, JSON_TYPE, format!("{value:#}\n"))
+}
+
+/// RFC 9457, with `more` as extension members.
+fn problem(status: StatusCode, detail: &str, mut more: Value) -> Page {
+    more["type"] = "about:blank".into();
+    more["title"] = status.canonical_reason().unwrap_or_default().into();
+    more["status"] = status.as_u16().into();
+    more["detail"] = detail.into();
+    respond(status, PROBLEM_TYPE, format!("{more:#}\n"))
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: String) -> Page {
+    let mut page = Response::new(Full::from(body));
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    page
+}

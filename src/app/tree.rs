@@ -1,0 +1,234 @@
+//! A policy made ready to serve: which upstream a host belongs to, and the state that its calls share.
+//!
+//! A tree is built whole at each load and replaced as one. Upstreams come to life when they are first called, for most
+//! patterns stand for many host and port pairs. What a reload did not change (endpoints, breaker, budget, ejections) is
+//! taken over from the tree before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use dashmap::DashMap;
+
+use crate::app::upstream::Live;
+use crate::config::Endpoints;
+use crate::config::Policy;
+use crate::config::Protocol;
+use crate::config::Unmatched;
+use crate::config::Upstream;
+use crate::endpoint::discover::Resolver;
+use crate::http::Fault;
+use crate::http::Reason;
+use crate::route::machine::Pattern;
+use crate::telemetry::Telemetry;
+
+/// Destinations that may be alive at once through globs and unmatched traffic. More are turned away until old ones are
+/// swept: whoever calls this many hosts in a few minutes is a crawler or an attacker, and each one holds memory.
+const DESTINATIONS_MAX: usize = 4096;
+
+/// Which live upstream a call belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Place in [`Policy::upstreams`]; `None` for unmatched traffic.
+    pub upstream: Option<usize>,
+    /// Where its endpoints come from.
+    pub destination: Destination,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The list in the policy.
+    Listed,
+    /// A name to be resolved, and the port.
+    Name(Box<str>, u16),
+    /// The address that the application dialled.
+    Dialled(SocketAddr),
+}
+
+/// A policy and the upstreams that came to life under it.
+pub struct Tree {
+    /// Never given twice in one process, so that a worker sees at a glance that its copy is old.
+    pub generation: u64,
+    /// What was loaded.
+    pub policy: Policy,
+    /// Most specific first.
+    order: Vec<(Pattern, usize)>,
+    live: DashMap<Key, Arc<Live>>,
+    telemetry: Arc<Telemetry>,
+    resolver: Arc<Resolver>,
+}
+
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+impl Tree {
+    /// Builds the tree of `policy`, taking over from `before` what did not change.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        telemetry: &Arc<Telemetry>,
+        resolver: &Arc<Resolver>,
+        before: Option<&Tree>,
+    ) -> Arc<Self> {
+        let mut order: Vec<_> = policy
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(place, upstream)| (upstream.pattern.clone(), place))
+            .collect();
+        order.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
+        let tree = Self {
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            policy,
+            order,
+            live: DashMap::new(),
+            telemetry: Arc::clone(telemetry),
+            resolver: Arc::clone(resolver),
+        };
+        if let Some(before) = before {
+            tree.take_over(before);
+        }
+        tree.wake_known();
+        Arc::new(tree)
+    }
+
+    /// The upstream block for `host` and `port`, and the name under which it is counted.
+    fn find(&self, host: &str, port: u16) -> Option<usize> {
+        self.order
+            .iter()
+            .find(|(pattern, _)| pattern.matches(host, port))
+            .map(|(_, place)| *place)
+    }
+
+    /// Whether traffic to `host` and `port` is declared as not HTTP.
+    #[must_use]
+    pub fn is_opaque(&self, host: &str, port: u16) -> bool {
+        self.find(host, port)
+            .is_some_and(|place| self.policy.upstreams[place].protocol == Protocol::Tcp)
+    }
+
+    /// The live upstream for a call to `host` and `port`. `dialled` is the address of a redirected connection.
+    ///
+    /// # Errors
+    /// `unmatched` where policy denies what it does not name; `no_endpoint` beyond the bound on destinations.
+    pub fn upstream(
+        &self,
+        host: &str,
+        port: u16,
+        dialled: Option<SocketAddr>,
+    ) -> Result<Arc<Live>, Fault> {
+        let key = self.key(host, port, dialled)?;
+        if let Some(live) = self.live.get(&key) {
+            return Ok(Arc::clone(&live));
+        }
+        if self.live.len() >= DESTINATIONS_MAX {
+            self.sweep();
+            if self.live.len() >= DESTINATIONS_MAX {
+                return Err(Fault::unsent(Reason::NoEndpoint).because("too many destinations"));
+            }
+        }
+        let entry = self.live.entry(key);
+        let key = entry.key().clone();
+        let live = entry.or_insert_with(|| self.wake(&key, None));
+        Ok(Arc::clone(&live))
+    }
+
+    fn key(&self, host: &str, port: u16, dialled: Option<SocketAddr>) -> Result<Key, Fault> {
+        let upstream = self.find(host, port);
+        let by_name = || Destination::Name(host.into(), port);
+        let destination = match upstream.map(|place| &self.policy.upstreams[place].endpoints) {
+            None if self.policy.unmatched == Unmatched::Deny => {
+                return Err(Fault::unsent(Reason::Unmatched));
+            }
+            // What no policy names goes where the application wanted it to go.
+            None | Some(Endpoints::Original) => {
+                dialled.map_or_else(by_name, Destination::Dialled)
+            }
+            Some(Endpoints::Dns) => by_name(),
+            Some(Endpoints::Static(_)) => Destination::Listed,
+        };
+        Ok(Key {
+            upstream,
+            destination,
+        })
+    }
+
+    fn wake(&self, key: &Key, before: Option<&Live>) -> Arc<Live> {
+        let policy: Option<&Upstream> = key.upstream.map(|place| &self.policy.upstreams[place]);
+        Live::new(
+            key.clone(),
+            policy,
+            &self.policy,
+            &self.telemetry,
+            &self.resolver,
+            before,
+        )
+    }
+
+    /// Upstreams whose destination is known before the first call live from the start, so that names are resolved and
+    /// series exist by then.
+    fn wake_known(&self) {
+        for (place, upstream) in self.policy.upstreams.iter().enumerate() {
+            let destination = match (&upstream.endpoints, upstream.pattern.port()) {
+                (Endpoints::Static(_), _) => Destination::Listed,
+                (Endpoints::Dns, Some(port)) if !upstream.pattern.is_glob() => {
+                    Destination::Name(upstream.pattern.host().into(), port)
+                }
+                _ => continue,
+            };
+            let key = Key {
+                upstream: Some(place),
+                destination,
+            };
+            if !self.live.contains_key(&key) {
+                let live = self.wake(&key, None);
+                self.live.insert(key, live);
+            }
+        }
+    }
+
+    fn take_over(&self, before: &Tree) {
+        for old in &before.live {
+            let Some(key) = self.moved(before, old.key()) else {
+                continue;
+            };
+            let live = self.wake(&key, Some(old.value()));
+            self.live.insert(key, live);
+        }
+    }
+
+    /// The key that an old one has in this tree; `None` if the new policy has no such upstream or finds it elsewhere.
+    fn moved(&self, before: &Tree, old: &Key) -> Option<Key> {
+        let upstream = match old.upstream {
+            None if self.policy.unmatched == Unmatched::Deny => return None,
+            None => None,
+            Some(place) => {
+                let was = &before.policy.upstreams[place];
+                let is = self.policy.upstreams.iter().position(|upstream| {
+                    upstream.pattern.same(&was.pattern) && upstream.endpoints == was.endpoints
+                });
+                Some(is?)
+            }
+        };
+        Some(Key {
+            upstream,
+            destination: old.destination.clone(),
+        })
+    }
+
+    /// Lets destinations go that came to life by a call and are held by nobody else any more.
+    pub fn sweep(&self) {
+        self.live.retain(|key, live| {
+            let is_listed = key.destination == Destination::Listed;
+            is_listed || Arc::strong_count(live) > 1 || !live.has_rested()
+        });
+    }
+
+    /// Every live upstream.
+    pub fn each(&self, mut f: impl FnMut(&Arc<Live>)) {
+        for live in &self.live {
+            f(live.value());
+        }
+    }
+}

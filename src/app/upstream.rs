@@ -1,0 +1,344 @@
+//! One live upstream: the state that all its calls share, on whatever worker.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::app::tree::Destination;
+use crate::app::tree::Key;
+use crate::clock;
+use crate::config;
+use crate::config::Endpoints;
+use crate::config::Policy;
+use crate::endpoint::Cluster;
+use crate::endpoint::discover::Resolver;
+use crate::endpoint::discover::Update;
+use crate::endpoint::discover::WatchHandle;
+use crate::http::Reason;
+use crate::kit::mode::Mode;
+use crate::policy::breaker;
+use crate::policy::breaker::Breaker;
+use crate::policy::breaker::config::Scope;
+use crate::policy::eject;
+use crate::policy::eject::Ejector;
+use crate::policy::retry;
+use crate::policy::retry::Budget;
+use crate::route::machine::Matcher;
+use crate::telemetry;
+use crate::telemetry::RouteMetrics;
+use crate::telemetry::Telemetry;
+use crate::telemetry::UpstreamMetrics;
+
+/// How long a destination that a call brought to life stays after its last use.
+const REST: Duration = Duration::from_secs(300);
+
+/// An upstream that is being called.
+pub struct Live {
+    /// How it is found.
+    pub key: Key,
+    /// The upstream's name in the policy, the `upstream` label.
+    pub name: String,
+    /// Its endpoints.
+    pub cluster: Arc<Cluster>,
+    /// Ejection; `None` is off.
+    pub ejector: Option<Arc<Ejector>>,
+    /// Handles.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// Routes, the most specific first; the base is the last and matches everything.
+    pub routes: Vec<Route>,
+    watch: Option<Arc<WatchHandle>>,
+    born: Instant,
+    used_after_ms: AtomicU64,
+}
+
+/// What the calls of one route share.
+pub struct Route {
+    /// Settings and name.
+    pub policy: config::Route,
+    /// `None` for the base.
+    pub matcher: Option<Matcher>,
+    /// The breaker and this route's mode of obeying it.
+    pub breaker: Option<(Arc<Breaker>, Mode)>,
+    /// The budget that its retries are taken from.
+    pub budget: Option<Arc<Budget>>,
+    /// What is counted about its retries.
+    pub retries: Arc<retry::metrics::Metrics>,
+    /// Handles.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+impl Live {
+    /// Brings an upstream to life, with what `before` has of the same settings.
+    #[must_use]
+    pub fn new(
+        key: Key,
+        upstream: Option<&config::Upstream>,
+        policy: &Policy,
+        telemetry: &Arc<Telemetry>,
+        resolver: &Arc<Resolver>,
+        before: Option<&Live>,
+    ) -> Arc<Self> {
+        let name = upstream.map_or(telemetry::UNMATCHED, |upstream| &upstream.name);
+        let metrics = telemetry.upstream(name);
+        let (cluster, watch) = match before {
+            Some(before) => (Arc::clone(&before.cluster), before.watch.clone()),
+            None => discover(name, &key, upstream, resolver, &metrics),
+        };
+        let eject = match upstream {
+            Some(upstream) => &upstream.eject,
+            None => &policy.fallback_eject,
+        };
+        let ejector = eject.as_ref().map(|settings| {
+            let same = before
+                .and_then(|before| before.ejector.as_ref())
+                .filter(|ejector| ejector.settings() == settings);
+            same.map_or_else(
+                || {
+                    let metrics = eject::metrics::Metrics::new(telemetry, name);
+                    Ejector::new(name.into(), settings.clone(), Arc::clone(&cluster), metrics)
+                },
+                Arc::clone,
+            )
+        });
+        let routes = Routes {
+            name,
+            telemetry,
+            before,
+        }
+        .all(upstream, &policy.fallback);
+        Arc::new(Self {
+            key,
+            name: name.into(),
+            cluster,
+            ejector,
+            metrics,
+            routes,
+            watch,
+            born: clock::now(),
+            used_after_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes that it is in use; asked by the workers now and then, not at each call.
+    pub fn touch(&self) {
+        let after = clock::now().saturating_duration_since(self.born);
+        self.used_after_ms.store(
+            u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Whether it has not been used for a while.
+    #[must_use]
+    pub fn has_rested(&self) -> bool {
+        let used = Duration::from_millis(self.used_after_ms.load(Ordering::Relaxed));
+        clock::now().saturating_duration_since(self.born + used) > REST
+    }
+
+    /// Brings the gauges up to date that no event moves.
+    pub fn refresh_gauges(&self, now: Instant) {
+        if let Some(ejector) = &self.ejector {
+            ejector.refresh(now);
+        }
+        for route in &self.routes {
+            if let Some((breaker, _)) = &route.breaker {
+                breaker.refresh(now);
+            }
+            if let Some(budget) = &route.budget {
+                route.retries.budget_left(budget.left());
+            }
+        }
+    }
+
+    /// Its line in `/upstreams`.
+    #[must_use]
+    pub fn describe(&self, now: Instant) -> Value {
+        let set = self.cluster.set();
+        let endpoints: Vec<_> = set
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let left = endpoint
+                    .resting_until(now)
+                    .map(|until| until.saturating_duration_since(now).as_millis() as u64);
+                json!({
+                    "address": endpoint.address,
+                    "ejected_for_ms": left,
+                    "in_flight": endpoint.in_flight(),
+                    "ewma_ms": endpoint.latency(now).as_secs_f64() * 1e3,
+                })
+            })
+            .collect();
+        let routes: Vec<_> = self
+            .routes
+            .iter()
+            .map(|route| {
+                let breaker = route.breaker.as_ref();
+                json!({
+                    "route": route.policy.name,
+                    "breaker": breaker.map(|(breaker, _)| breaker.state(now).word()),
+                    "retry_budget_left": route.budget.as_ref().map(|budget| budget.left()),
+                })
+            })
+            .collect();
+        let destination = match &self.key.destination {
+            Destination::Listed => None,
+            Destination::Name(host, port) => Some(format!("{host}:{port}")),
+            Destination::Dialled(address) => Some(address.to_string()),
+        };
+        let base = self.routes.last().and_then(|base| base.breaker.as_ref());
+        json!({
+            "upstream": self.name,
+            "destination": destination,
+            "breaker": base.map(|(breaker, _)| breaker.state(now).word()),
+            "unresolved": set.failed.map(|reason| reason.word()),
+            "endpoints": endpoints,
+            "routes": routes,
+        })
+    }
+}
+
+fn discover(
+    name: &str,
+    key: &Key,
+    upstream: Option<&config::Upstream>,
+    resolver: &Arc<Resolver>,
+    metrics: &Arc<UpstreamMetrics>,
+) -> (Arc<Cluster>, Option<Arc<WatchHandle>>) {
+    let now = clock::now();
+    match (&key.destination, upstream.map(|upstream| &upstream.endpoints)) {
+        (Destination::Listed, Some(Endpoints::Static(addresses))) => {
+            metrics.set_endpoints(addresses.len());
+            (Cluster::fixed(addresses, now), None)
+        }
+        (Destination::Dialled(address), _) => (Cluster::fixed(&[*address], now), None),
+        (Destination::Name(host, port), _) => {
+            let cluster = Cluster::waiting();
+            let watched = Arc::clone(&cluster);
+            let metrics = Arc::clone(metrics);
+            let (name, asked) = (name.to_owned(), host.clone());
+            let watch = resolver.watch(host, *port, move |update| {
+                apply(&name, &asked, &watched, &metrics, update);
+            });
+            (cluster, Some(Arc::new(watch)))
+        }
+        // A key is made from the policy beside it, so a listed destination has its list.
+        (Destination::Listed, _) => (Cluster::fixed(&[], now), None),
+    }
+}
+
+fn apply(name: &str, host: &str, cluster: &Cluster, metrics: &UpstreamMetrics, update: Update) {
+    match update {
+        Update::Endpoints(addresses) => {
+            metrics.resolved();
+            metrics.set_endpoints(addresses.len());
+            cluster.update(&addresses, clock::now());
+        }
+        Update::Confirmed => metrics.resolved(),
+        Update::Failed(failure) => {
+            metrics.lookup_failed(failure.kept > 0);
+            tracing::warn!(upstream = name, %host, why = ?failure.why, kept = failure.kept, "a name does not resolve");
+            cluster.fail(Reason::DnsFailed);
+        }
+        Update::Gone => {
+            tracing::warn!(upstream = name, %host, "a name does not exist any more");
+            metrics.set_endpoints(0);
+            cluster.clear(Reason::DnsFailed);
+        }
+    }
+}
+
+/// Makes the routes of one upstream.
+struct Routes<'a> {
+    name: &'a str,
+    telemetry: &'a Arc<Telemetry>,
+    before: Option<&'a Live>,
+}
+
+impl Routes<'_> {
+    fn all(&self, upstream: Option<&config::Upstream>, fallback: &config::Route) -> Vec<Route> {
+        let base = upstream.map_or(fallback, |upstream| &upstream.base);
+        let own: &[config::Route] = upstream.map_or(&[], |upstream| &upstream.routes);
+        let shared_settings = upstream.map_or(&fallback.breaker, |upstream| &upstream.breaker);
+        let shared = shared_settings
+            .as_ref()
+            .map(|settings| self.breaker("*", settings));
+        let base_budget = base.retry.as_ref().map(|retry| self.budget("*", retry));
+        let mut routes: Vec<_> = own
+            .iter()
+            .map(|route| self.one(route, shared.as_ref(), base_budget.as_ref()))
+            .collect();
+        routes.sort_by_key(|route| {
+            std::cmp::Reverse(route.matcher.as_ref().map(Matcher::specificity))
+        });
+        routes.push(self.one(base, shared.as_ref(), base_budget.as_ref()));
+        routes
+    }
+
+    fn one(
+        &self,
+        route: &config::Route,
+        shared: Option<&Arc<Breaker>>,
+        base_budget: Option<&Arc<Budget>>,
+    ) -> Route {
+        let breaker = route.breaker.as_ref().map(|settings| {
+            let breaker = match (settings.scope, shared) {
+                (Scope::Upstream, Some(shared)) => Arc::clone(shared),
+                _ => self.breaker(&route.name, settings),
+            };
+            (breaker, settings.mode)
+        });
+        let budget = route.retry.as_ref().map(|retry| match base_budget {
+            Some(base) if *base.settings() == retry.budget => Arc::clone(base),
+            _ => self.budget(&route.name, retry),
+        });
+        Route {
+            matcher: route.matcher.clone(),
+            policy: route.clone(),
+            breaker,
+            budget,
+            retries: Arc::new(retry::metrics::Metrics::new(
+                self.telemetry,
+                self.name,
+                &route.name,
+            )),
+            metrics: self.telemetry.route(self.name, &route.name),
+        }
+    }
+
+    fn breaker(&self, route: &str, settings: &breaker::Settings) -> Arc<Breaker> {
+        let old = self.old(route).and_then(|old| old.breaker.as_ref());
+        if let Some((breaker, _)) = old
+            && same_machine(breaker.settings(), settings)
+        {
+            return Arc::clone(breaker);
+        }
+        let metrics = breaker::metrics::Metrics::new(self.telemetry, self.name, route);
+        Breaker::new(format!("{} {route}", self.name), settings.clone(), metrics)
+    }
+
+    fn budget(&self, route: &str, retry: &retry::Settings) -> Arc<Budget> {
+        match self.old(route).and_then(|old| old.budget.as_ref()) {
+            Some(budget) if *budget.settings() == retry.budget => Arc::clone(budget),
+            _ => Budget::new(retry.budget.clone()),
+        }
+    }
+
+    fn old(&self, route: &str) -> Option<&Route> {
+        let routes = &self.before?.routes;
+        routes.iter().find(|old| old.policy.name == route)
+    }
+}
+
+/// The mode is the route's, not the machine's.
+fn same_machine(a: &breaker::Settings, b: &breaker::Settings) -> bool {
+    breaker::Settings {
+        mode: b.mode,
+        ..a.clone()
+    } == *b
+}

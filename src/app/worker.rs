@@ -1,0 +1,336 @@
+//! One worker: a thread, a runtime, and everything on it that no other thread may touch.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::Shared;
+use crate::app::door::Handle;
+use crate::app::tree::Tree;
+use crate::app::upstream::Live;
+use crate::app::upstream::Route;
+use crate::endpoint::pool::Pools;
+use crate::http::Fault;
+use crate::listen;
+use crate::listen::Accepted;
+use crate::listen::Way;
+use crate::policy::correlation;
+use crate::route::machine::Matcher;
+use crate::stack;
+use crate::stack::RefusingStack;
+use crate::stack::Stack;
+use crate::telemetry;
+use crate::telemetry::access_log::LogBuffer;
+use crate::telemetry::layer::Observer;
+use crate::telemetry::layer::WorkerLog;
+
+/// Time between two looks for resting connections and unused stacks.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Sweeps that an unused stack survives.
+const SWEEPS_UNUSED: u32 = 24;
+
+/// What one worker has.
+pub struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pools: Rc<Pools>,
+    pub(super) log: Rc<WorkerLog>,
+    correlation: correlation::metrics::Metrics,
+    local: RefCell<Local>,
+}
+
+/// This worker's view of the tree: the stacks it has built so far.
+struct Local {
+    tree: Arc<Tree>,
+    ways: HashMap<Box<str>, Vec<Known>>,
+    refusing: RefusingStack,
+}
+
+struct Known {
+    port: u16,
+    original: Option<SocketAddr>,
+    upstream: Rc<LocalUpstream>,
+}
+
+/// An upstream with this worker's stacks for it.
+pub struct LocalUpstream {
+    /// What all workers share.
+    pub live: Arc<Live>,
+    routes: Vec<(Option<Matcher>, RefCell<Stack>)>,
+    unused: Cell<u32>,
+}
+
+impl LocalUpstream {
+    /// The stack of the most specific route for a request.
+    #[must_use]
+    pub fn stack(&self, method: &str, path: &str) -> &RefCell<Stack> {
+        self.unused.set(0);
+        let matching = self.routes.iter().find(|(matcher, _)| {
+            matcher
+                .as_ref()
+                .is_none_or(|matcher| matcher.matches(method, path))
+        });
+        let (_, stack) = matching.expect("the last route is the base, which matches everything");
+        stack
+    }
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, buffer: LogBuffer) -> Rc<Self> {
+        let tree = shared.tree.load_full();
+        let log = WorkerLog::new(buffer);
+        let correlation = correlation::metrics::Metrics::new(&shared.telemetry);
+        let refusing = refusing(index, &shared, &tree, &log, &correlation);
+        Rc::new(Self {
+            index,
+            pools: Pools::new(shared.own.clone()),
+            log,
+            correlation,
+            local: RefCell::new(Local {
+                tree,
+                ways: HashMap::new(),
+                refusing,
+            }),
+            shared,
+        })
+    }
+
+    /// The policy in force, as this worker sees it. Notices a reload.
+    pub fn tree(&self) -> Arc<Tree> {
+        self.catch_up();
+        Arc::clone(&self.local.borrow().tree)
+    }
+
+    fn catch_up(&self) {
+        let is_current = self.shared.generation() == self.local.borrow().tree.generation;
+        if is_current {
+            return;
+        }
+        let tree = self.shared.tree.load_full();
+        let refusing = refusing(self.index, &self.shared, &tree, &self.log, &self.correlation);
+        *self.local.borrow_mut() = Local {
+            tree,
+            ways: HashMap::new(),
+            refusing,
+        };
+    }
+
+    /// The stack for requests without a route.
+    #[must_use]
+    pub fn refusing(&self) -> RefusingStack {
+        self.catch_up();
+        self.local.borrow().refusing.clone()
+    }
+
+    /// The upstream for `host` and `port`, with its stacks.
+    ///
+    /// # Errors
+    /// As [`Tree::upstream`].
+    pub fn upstream(
+        &self,
+        host: &str,
+        port: u16,
+        original: Option<SocketAddr>,
+    ) -> Result<Rc<LocalUpstream>, Fault> {
+        self.catch_up();
+        let mut local = self.local.borrow_mut();
+        let known = local.ways.get(host).and_then(|known| {
+            known
+                .iter()
+                .find(|known| known.port == port && known.original == original)
+        });
+        if let Some(known) = known {
+            return Ok(Rc::clone(&known.upstream));
+        }
+        let live = local.tree.upstream(host, port, original)?;
+        live.touch();
+        let upstream = Rc::new(self.equip(&local.tree, live));
+        local.ways.entry(host.into()).or_default().push(Known {
+            port,
+            original,
+            upstream: Rc::clone(&upstream),
+        });
+        Ok(upstream)
+    }
+
+    fn equip(&self, tree: &Tree, live: Arc<Live>) -> LocalUpstream {
+        let routes = live
+            .routes
+            .iter()
+            .map(|route| {
+                let stack = stack::build(self.parts(tree, &live, route));
+                (route.matcher.clone(), RefCell::new(stack))
+            })
+            .collect();
+        LocalUpstream {
+            live,
+            routes,
+            unused: Cell::new(0),
+        }
+    }
+
+    fn parts(&self, tree: &Tree, live: &Live, route: &Route) -> stack::Parts {
+        let name = route.policy.name.as_str();
+        let retry = route.policy.retry.as_ref().zip(route.budget.as_ref());
+        stack::Parts {
+            observer: Observer {
+                metrics: Arc::clone(&route.metrics),
+                worker: self.index,
+                log: tree.policy.access_log.then(|| Rc::clone(&self.log)),
+                client: tree.policy.service.as_str().into(),
+                upstream: live.name.as_str().into(),
+                route: name.into(),
+            },
+            correlation: self.correlation.clone(),
+            deadline: route.policy.deadline.clone(),
+            retry: retry.map(|(settings, budget)| {
+                (
+                    settings.clone(),
+                    Arc::clone(budget),
+                    Arc::clone(&route.retries),
+                )
+            }),
+            breaker: route.breaker.clone(),
+            ejector: live.ejector.clone(),
+            cluster: Arc::clone(&live.cluster),
+            pools: Rc::clone(&self.pools),
+            upstream: Arc::clone(&live.metrics),
+        }
+    }
+
+    fn sweep(&self) {
+        self.catch_up();
+        self.pools.sweep();
+        self.local.borrow_mut().ways.retain(|_, known| {
+            known.retain(|known| {
+                let upstream = &known.upstream;
+                if upstream.unused.get() == 0 {
+                    upstream.live.touch();
+                }
+                upstream.unused.set(upstream.unused.get() + 1);
+                upstream.unused.get() < SWEEPS_UNUSED
+            });
+            !known.is_empty()
+        });
+    }
+}
+
+fn refusing(
+    index: usize,
+    shared: &Shared,
+    tree: &Tree,
+    log: &Rc<WorkerLog>,
+    correlation: &correlation::metrics::Metrics,
+) -> RefusingStack {
+    let observer = Observer {
+        metrics: shared.telemetry.route(telemetry::UNMATCHED, ""),
+        worker: index,
+        log: tree.policy.access_log.then(|| Rc::clone(log)),
+        client: tree.policy.service.as_str().into(),
+        upstream: telemetry::UNMATCHED.into(),
+        route: "".into(),
+    };
+    stack::refusing(observer, correlation.clone())
+}
+
+/// Runs a worker until it has drained: after `drain` is cancelled it takes no more connections and gives those it has
+/// until the shared bound.
+pub fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    buffer: LogBuffer,
+    accepted: mpsc::UnboundedReceiver<Accepted>,
+    drain: CancellationToken,
+) -> std::io::Result<()> {
+    telemetry::enter_worker(index);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(index, shared, buffer, accepted, drain));
+    Ok(())
+}
+
+async fn serve(
+    index: usize,
+    shared: Arc<Shared>,
+    buffer: LogBuffer,
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    drain: CancellationToken,
+) {
+    let drain_for = shared.drain;
+    let worker = Worker::new(index, shared, buffer);
+    let connections = TaskTracker::new();
+    tokio::task::spawn_local(Rc::clone(&worker.log).flush_at_ticks());
+    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(next) => take(&worker, &connections, &drain, next),
+                None => break,
+            },
+            () = drain.cancelled() => break,
+        }
+    }
+    connections.close();
+    if tokio::time::timeout(drain_for, connections.wait()).await.is_err() {
+        tracing::warn!(
+            worker = index,
+            open = connections.len(),
+            "connections cut at the end of the drain time"
+        );
+    }
+    worker.log.flush();
+}
+
+fn take(
+    worker: &Rc<Worker>,
+    connections: &TaskTracker,
+    drain: &CancellationToken,
+    accepted: Accepted,
+) {
+    let Accepted {
+        stream,
+        door,
+        original,
+        open,
+    } = accepted;
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+        return;
+    };
+    // Answers are written whole; waiting to fill a segment only delays them.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let way = Rc::new(Way {
+        door,
+        original,
+        connect: None,
+    });
+    let settings = Rc::new(listen::Settings {
+        limits: worker.tree().policy.listen.limits.clone(),
+        drain: drain.clone(),
+        refuse: Arc::clone(&worker.shared.refuse),
+    });
+    let handle = Handle::new(worker);
+    connections.spawn_local(async move {
+        listen::serve(stream, handle, way, settings).await;
+        drop(open);
+    });
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        worker.sweep();
+    }
+}

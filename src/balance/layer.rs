@@ -1,0 +1,156 @@
+//! The innermost service of the stack: choose an endpoint, send, wait for the head.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Instant;
+
+use tower::Service;
+
+use crate::balance::machine;
+use crate::clock;
+use crate::endpoint::Cluster;
+use crate::endpoint::Endpoint;
+use crate::endpoint::Set;
+use crate::endpoint::pool::Patience;
+use crate::endpoint::pool::Pool;
+use crate::endpoint::pool::Pools;
+use crate::http::Call;
+use crate::http::Fault;
+use crate::http::LocalFuture;
+use crate::http::Outcome;
+use crate::http::Reason;
+use crate::http::ResponseBody;
+use crate::http::Trail;
+use crate::rng;
+use crate::telemetry::UpstreamMetrics;
+
+/// Sends each call to an endpoint of one cluster.
+#[derive(Clone)]
+pub struct Balance {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    cluster: Arc<Cluster>,
+    pools: Rc<Pools>,
+    metrics: Arc<UpstreamMetrics>,
+    patience: Patience,
+    view: RefCell<View>,
+}
+
+/// This worker's pools in the order of the set's endpoints, so that a choice needs no look-up.
+#[derive(Default)]
+struct View {
+    set: Arc<Set>,
+    pools: Vec<Rc<Pool>>,
+}
+
+impl Balance {
+    #[must_use]
+    pub fn new(
+        cluster: Arc<Cluster>,
+        pools: Rc<Pools>,
+        metrics: Arc<UpstreamMetrics>,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                cluster,
+                pools,
+                metrics,
+                patience,
+                view: RefCell::default(),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    /// The endpoint for this try and its pool.
+    fn choose(&self, trail: &Trail, now: Instant) -> Option<(Arc<Endpoint>, Rc<Pool>)> {
+        let mut view = self.view.borrow_mut();
+        let set = self.cluster.set();
+        if !Arc::ptr_eq(&set, &view.set) {
+            view.pools = set
+                .endpoints
+                .iter()
+                .map(|endpoint| self.pools.of(endpoint, &self.metrics))
+                .collect();
+            view.set = Arc::clone(&set);
+        }
+        let endpoints = &view.set.endpoints;
+        let place = match endpoints.len() {
+            0 => return None,
+            1 => 0,
+            _ => pick(endpoints, trail, now),
+        };
+        Some((Arc::clone(&endpoints[place]), Rc::clone(&view.pools[place])))
+    }
+}
+
+fn pick(endpoints: &[Arc<Endpoint>], trail: &Trail, now: Instant) -> usize {
+    let cost = |place: usize| {
+        let endpoint: &Endpoint = &endpoints[place];
+        machine::cost(endpoint.latency(now).as_secs_f64(), endpoint.in_flight())
+    };
+    let draws = (rng::bits(), rng::bits());
+    let serves = |place: usize| endpoints[place].resting_until(now).is_none();
+    let is_new = |place: usize| !trail.was_tried(endpoints[place].id);
+    let among = |usable: &dyn Fn(usize) -> bool| {
+        machine::pick_among(endpoints.len(), usable, cost, draws)
+    };
+    among(&|place| serves(place) && is_new(place))
+        // A second try at a serving endpoint beats a first try at one that is known to fail.
+        .or_else(|| among(&serves))
+        .or_else(|| among(&|_| true))
+        .unwrap_or(0)
+}
+
+impl Service<Call> for Balance {
+    type Response = http::Response<ResponseBody>;
+    type Error = Fault;
+    type Future = LocalFuture<Outcome>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let shared = Rc::clone(&self.shared);
+        Box::pin(async move { shared.send(call).await })
+    }
+}
+
+impl Shared {
+    async fn send(&self, call: Call) -> Outcome {
+        let trail = Rc::clone(&call.trail);
+        let now = clock::now();
+        let (endpoint, pool) = match self.choose(&trail, now) {
+            Some(chosen) => chosen,
+            None => {
+                self.cluster.known().await;
+                self.choose(&trail, clock::now())
+                    .ok_or_else(|| self.nobody())?
+            }
+        };
+        trail.tries.set(trail.tries.get() + 1);
+        trail.mark_tried(endpoint.id);
+        trail.endpoint.set(Some(endpoint.address));
+        let mut lease = endpoint.lease(now);
+        let mut response = pool.send(call, self.patience).await?;
+        if !response.status().is_server_error() {
+            lease.answered(clock::now());
+        }
+        if response.body().is_streaming() {
+            response.body_mut().on_end(move |_| drop(lease));
+        }
+        Ok(response)
+    }
+
+    fn nobody(&self) -> Fault {
+        Fault::unsent(self.cluster.set().failed.unwrap_or(Reason::NoEndpoint))
+    }
+}

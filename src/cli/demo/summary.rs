@@ -1,0 +1,153 @@
+//! The end of the demo: both sides beside each other, and what the breaker did, in words and as one JSON object. Pure.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::demo::script::Script;
+use crate::cli::demo::story::Event;
+use crate::cli::demo::story::Story;
+use crate::cli::demo::table::Column;
+use crate::cli::demo::table::millis;
+use crate::cli::demo::table::percent;
+use crate::cli::demo::table::ratio;
+use crate::cli::demo::table::row;
+use crate::cli::paint::Paint;
+
+/// Everything the summary tells.
+pub struct Report<'a> {
+    /// The play.
+    pub script: &'a Script,
+    /// Straight to the origin.
+    pub straight: Column,
+    /// Through outrider.
+    pub outrider: Column,
+    /// Success shares of both where at least one endpoint could have answered.
+    pub retriable: (f64, f64),
+    /// Success shares of both, phase by phase.
+    pub by_phase: (Vec<f64>, Vec<f64>),
+    /// Requests through outrider that were lost between the recovery and the closing of the breaker.
+    pub lost_in_recovery: u64,
+    /// The breaker.
+    pub story: &'a Story,
+}
+
+impl Report<'_> {
+    /// Seconds from the recovery to the closing of the breaker; `None` when it is not closed at the end or never opened.
+    #[must_use]
+    pub fn recovery_s(&self) -> Option<f64> {
+        let (_, up) = self.script.outage();
+        self.story.closed_after(up).map(|closed| (closed - up).as_secs_f64())
+    }
+
+    /// The one object of `--json`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let side = |column: &Column, retriable: f64| {
+            json!({
+                "success": rounded(column.figures.success, 6),
+                "retriable_success": rounded(retriable, 6),
+                "p50_ms": rounded(column.figures.p50_ms, 3),
+                "p99_ms": rounded(column.figures.p99_ms, 3),
+                "requests": column.figures.requests,
+                "tries": column.tries,
+                "tries_per_request": rounded(column.tries_per_request(), 4),
+            })
+        };
+        json!({
+            "straight": side(&self.straight, self.retriable.0),
+            "outrider": side(&self.outrider, self.retriable.1),
+            "breaker": {
+                "opened": self.story.count(Event::Opened),
+                "closed": self.story.count(Event::Closed),
+                "recovery_s": self.recovery_s().map(|s| rounded(s, 3)),
+                "state": self.story.view().state.word(),
+                "lost_in_recovery": self.lost_in_recovery,
+            },
+        })
+    }
+
+    /// The words.
+    #[must_use]
+    pub fn words(&self, paint: Paint) -> String {
+        let (left, right) = (&self.straight, &self.outrider);
+        let mut out = String::new();
+        let _ = writeln!(out, "{}", paint.bold(&row("", "straight", "through outrider")));
+        let some = |share: f64| percent(Some(share));
+        let success = (some(left.figures.success), some(right.figures.success));
+        let _ = writeln!(out, "{}", row("success", &success.0, &success.1));
+        let phases = self.script.phases().zip(self.by_phase.0.iter().zip(&self.by_phase.1));
+        for ((_, _, phase), (left, right)) in phases {
+            let _ = writeln!(out, "{}", paint.dim(&row(&format!("- {}", phase.name), &some(*left), &some(*right))));
+        }
+        for (title, left, right) in [
+            ("- while one was up (*)", some(self.retriable.0), some(self.retriable.1)),
+            ("requests", left.figures.requests.to_string(), right.figures.requests.to_string()),
+            ("p50 of the answered", millis(left.figures.p50_ms), millis(right.figures.p50_ms)),
+            ("p99 of the answered", millis(left.figures.p99_ms), millis(right.figures.p99_ms)),
+            ("tries at the origin", left.tries.to_string(), right.tries.to_string()),
+            ("tries per request", ratio(left), ratio(right)),
+        ] {
+            let _ = writeln!(out, "{}", row(title, &left, &right));
+        }
+        let _ = writeln!(
+            out,
+            "\nThe faults alone leave a caller that asks once {}.",
+            percent(Some(self.script.expected_straight()))
+        );
+        let _ = writeln!(out, "{}", self.told());
+        let note = "(*) without the outage, and without the time the breaker then took to close";
+        let _ = writeln!(out, "{}", paint.dim(note));
+        out
+    }
+
+    /// The breaker's story as sentences.
+    fn told(&self) -> String {
+        let (down, up) = self.script.outage();
+        let mut told = String::new();
+        let ejections = self.story.count(Event::Ejected);
+        let _ = write!(told, "Ejections: {ejections}. Retries: {}. ", self.story.view().retries);
+        let Some(opened) = self.story.first(Event::Opened, Duration::ZERO) else {
+            told.push_str("The breaker never opened.");
+            return told;
+        };
+        let _ = write!(told, "The breaker opened at {}", at(opened));
+        if opened >= down {
+            let _ = write!(told, ", {} after the last endpoint went down", at(opened - down));
+        }
+        let probed = self.story.events.iter().filter(|(t, e)| *e == Event::Probing && *t < up).count();
+        match probed {
+            0 => {}
+            1 => told.push_str(", probed once in vain"),
+            n => {
+                let _ = write!(told, ", probed {n} times in vain");
+            }
+        }
+        match self.story.closed_after(up) {
+            Some(closed) => {
+                let _ = write!(
+                    told,
+                    ", and closed at {}, {} after the recovery ({} requests refused or lost meanwhile).",
+                    at(closed),
+                    at(closed - up),
+                    self.lost_in_recovery
+                );
+            }
+            None => {
+                let _ = write!(told, ", and is {} at the end.", self.story.view().state.word());
+            }
+        }
+        told
+    }
+}
+
+fn at(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}

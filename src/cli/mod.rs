@@ -1,0 +1,102 @@
+//! The command line: one file a command, results on stdout, everything else on stderr.
+//!
+//! Exit codes are the same for all commands: 0 done, 1 findings (a policy that `check` refuses), 2 could not start (usage, an
+//! unreadable file, a policy that does not load, a port that is taken).
+
+mod check;
+mod demo;
+mod out;
+mod paint;
+mod policy;
+mod route;
+mod run;
+mod sarif;
+mod schema;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "outrider",
+    version,
+    about = "A sidecar that keeps a service's outbound calls working while what they call does not",
+    long_about = "\
+outrider stands beside one service and takes its outbound HTTP calls: it retries within a budget, breaks circuits, takes bad
+endpoints out, holds deadlines and passes correlation on. The application changes nothing; a small YAML policy says the rest.",
+    after_help = "\
+Examples:
+  outrider demo                                      see what it does, in 30 seconds, without any set-up
+  outrider check policy.yaml                         is this policy right, and what can it cost at worst?
+  outrider run policy.yaml                           take the traffic
+  outrider route policy.yaml POST http://payments.shop/charges
+                                                     what happens to this request?
+
+Exit codes: 0 done, 1 findings, 2 could not start.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 120
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take the traffic, as the policy says
+    Run(run::Args),
+    /// Look for faults in a policy, and compute what each route can cost at worst
+    Check(check::Args),
+    /// Tell what happens to one request: upstream, route, and each value with its origin
+    Route(route::Args),
+    /// Look at a policy as outrider understands it
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Print the JSON Schema of the policy language
+    Schema(schema::Args),
+    /// Show a failing service with and without outrider, in this terminal
+    Demo(demo::Args),
+    /// Print the version and what it was built with
+    Version(version::Args),
+}
+
+/// The program, from its arguments to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    with(std::env::args_os())
+}
+
+/// [`main`] with the arguments given, the program's name first.
+pub fn with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command.run(),
+        Err(told) => {
+            // Help for a reader that has left (`outrider --help | head -1`) is no error.
+            let _ = told.print();
+            ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(out::CANNOT))
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> ExitCode {
+        match self {
+            Command::Run(args) => run::run(args),
+            Command::Check(args) => check::run(&args),
+            Command::Route(args) => route::run(&args),
+            Command::Policy(command) => policy::run(&command),
+            Command::Schema(args) => schema::run(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Version(args) => version::run(&args),
+        }
+    }
+}

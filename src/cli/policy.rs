@@ -1,0 +1,190 @@
+//! `outrider policy show`
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::check;
+use crate::cli::out;
+use crate::cli::paint::Paint;
+use crate::config;
+use crate::config::Effect;
+use crate::config::Loaded;
+use crate::config::Surroundings;
+
+/// The service's name where the policy has none (OpenTelemetry's own variable).
+const SERVICE: &str = "OTEL_SERVICE_NAME";
+
+/// `outrider policy ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Print the policy as outrider understands it
+    Show(Show),
+}
+
+/// `outrider policy show`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  outrider policy show policy.yaml                the policy in its long form, profiles and defaults folded in
+  outrider policy show --expanded policy.yaml     every value in force, and where it comes from
+  outrider policy show --expanded policy.yaml | grep -v builtin
+
+Exit codes: 0 shown, 2 the policy does not load.")]
+pub struct Show {
+    /// Every value in force with its origin: `builtin`, `defaults:2` (line 2), `profile third-party:4`, `upstreams[0]:7`
+    #[arg(long)]
+    expanded: bool,
+
+    /// Policy files, or directories of *.yaml
+    #[arg(required = true, value_name = "CONFIG")]
+    config: Vec<PathBuf>,
+}
+
+/// The command.
+pub fn run(command: &Command) -> ExitCode {
+    let Command::Show(show) = command;
+    match load(&show.config) {
+        Ok(loaded) if show.expanded => out::finish(&loaded.effective.to_text(), 0),
+        Ok(loaded) => out::finish(&normalised(&loaded), 0),
+        Err(code) => code,
+    }
+}
+
+/// Loads a policy for a command that needs one; tells its faults and warnings on stderr.
+///
+/// # Errors
+/// The exit code, after the faults have been told.
+pub fn load(sources: &[PathBuf]) -> Result<Loaded, ExitCode> {
+    let paint = Paint::to(&io::stderr());
+    let around = Surroundings { service: std::env::var(SERVICE).ok().filter(|name| !name.is_empty()) };
+    match config::load_with(sources, &around) {
+        Ok(loaded) => {
+            tell(&loaded.warnings, paint);
+            Ok(loaded)
+        }
+        Err(faults) => {
+            tell(&faults, paint);
+            Err(out::refuse("the policy does not load"))
+        }
+    }
+}
+
+fn tell(faults: &[config::Fault], paint: Paint) {
+    for fault in faults {
+        out::say(check::told(fault, paint).trim_end());
+    }
+}
+
+/// The policy as one file in its long form: what the layers below an upstream or a route say stands in it, built-in values do
+/// not. It loads again, and as the same policy.
+#[must_use]
+pub fn normalised(loaded: &Loaded) -> String {
+    const BUILTIN: &str = "builtin";
+    let written = |values: &[Effect]| -> Vec<Effect> {
+        values.iter().filter(|effect| effect.origin != BUILTIN).cloned().collect()
+    };
+    let mut out = String::from("apiVersion: outrider.dev/v1\nkind: Policy\n");
+    let global = Node::of(&written(&loaded.effective.global));
+    global.print(&mut out, "");
+    let mut current: Option<(usize, &[Effect])> = None;
+    for route in &loaded.effective.routes {
+        let Some(index) = route.upstream_index else {
+            let fallback = Node::of(&written(&route.values));
+            if !fallback.is_empty() {
+                out.push_str("defaults:\n");
+                fallback.print(&mut out, "  ");
+            }
+            continue;
+        };
+        match current {
+            Some((known, base)) if known == index => {
+                let own: Vec<Effect> = route.values.iter().filter(|effect| !stands(base, effect)).cloned().collect();
+                let _ = writeln!(out, "      - match: {}", plain(&route.route));
+                Node::of(&own).print(&mut out, "        ");
+            }
+            _ => {
+                if current.is_none() {
+                    out.push_str("upstreams:\n");
+                }
+                current = Some((index, &route.values));
+                let _ = writeln!(out, "  - upstream: {}", plain(&route.upstream));
+                Node::of(&written(&route.values)).print(&mut out, "    ");
+                if !loaded.policy.upstreams[index].routes.is_empty() {
+                    out.push_str("    routes:\n");
+                }
+            }
+        }
+    }
+    out
+}
+
+fn stands(base: &[Effect], effect: &Effect) -> bool {
+    base.iter().any(|known| known.path == effect.path && known.value == effect.value)
+}
+
+/// Dotted paths as a tree, in the order in which they come.
+#[derive(Default)]
+struct Node {
+    value: Option<String>,
+    children: Vec<(String, Node)>,
+}
+
+impl Node {
+    fn of(effects: &[Effect]) -> Node {
+        let mut root = Node::default();
+        for effect in effects {
+            let mut node = &mut root;
+            for part in effect.path.split('.') {
+                let place = node.children.iter().position(|(name, _)| name == part).unwrap_or_else(|| {
+                    node.children.push((part.to_owned(), Node::default()));
+                    node.children.len() - 1
+                });
+                node = &mut node.children[place].1;
+            }
+            node.value = Some(effect.value.clone());
+        }
+        root
+    }
+
+    fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// One line for each key at the top, blocks in flow style.
+    fn print(&self, out: &mut String, indent: &str) {
+        for (name, child) in &self.children {
+            let _ = writeln!(out, "{indent}{name}: {}", child.flow());
+        }
+    }
+
+    fn flow(&self) -> String {
+        match &self.value {
+            Some(value) => plain(value),
+            None => {
+                let inside: Vec<String> = self.children.iter().map(|(name, child)| format!("{name}: {}", child.flow())).collect();
+                format!("{{ {} }}", inside.join(", "))
+            }
+        }
+    }
+}
+
+/// A value as YAML reads it back: bare where it can stand bare, else in double quotes.
+fn plain(value: &str) -> String {
+    if let Some(items) = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+        && !value.contains("]:")
+    {
+        let items: Vec<String> = items.split(", ").filter(|item| !item.is_empty()).map(plain).collect();
+        return format!("[{}]", items.join(", "));
+    }
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._-/%:+".contains(c);
+    let bare = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && value.chars().all(inside)
+        && !value.ends_with(':');
+    if bare {
+        return value.to_owned();
+    }
+    // A JSON string is a YAML double-quoted scalar.
+    serde_json::Value::from(value).to_string()
+}

@@ -1,0 +1,144 @@
+//! The upstream, its routes, and the layers under them. The four tables repeat the same keys by name, so that a key is
+//! described once; which keys a layer takes is the only thing that differs.
+
+use super::Key;
+use super::Kind;
+use super::Switch;
+use super::Table;
+use super::checks;
+use super::later;
+use super::rooms;
+
+const TIMEOUT: Key = Key::new("timeout", Kind::Block(&rooms::TIMEOUT), "", "The whole call, and its parts.");
+const RETRY: Key = Key::new("retry", Kind::Block(&rooms::RETRY), "", "Extra tries of failed calls.");
+const BREAKER: Key = Key::new("breaker", Kind::Block(&rooms::BREAKER), "", "Stops calling an upstream that fails.");
+const EJECT: Key = Key::new("eject", Kind::Block(&rooms::EJECT), "", "Leaves out an endpoint that fails, never the last one.");
+const BALANCES: Kind = Kind::Or(&[Kind::Words(&["ewma", "least", "round_robin"]), Kind::Block(&later::HASH)]);
+const BALANCE: Key = Key::new(
+    "balance",
+    BALANCES,
+    "ewma",
+    "How an endpoint is picked: the faster of two drawn at random, by peak EWMA of latency.",
+)
+.later(&["ewma"]);
+const PROTOCOL: Key = Key::new(
+    "protocol",
+    Kind::Words(&["auto", "tcp"]),
+    "auto",
+    "`tcp` tunnels at once without reading first bytes, for protocols in which the server speaks first.",
+);
+const IDEMPOTENCY: Key =
+    Key::new("idempotency", Kind::Block(&later::IDEMPOTENCY), "", "A key sent with unsafe calls so that they may be retried.").later(&[]);
+const HEDGE: Key = Key::new("hedge", Kind::Block(&later::HEDGE), "", "A second copy of a slow call; the first answer wins.").later(&[]);
+const BULKHEAD: Key =
+    Key::new("bulkhead", Kind::Block(&later::BULKHEAD), "", "A cap on calls in flight to the upstream.").later(&[]);
+const LIMIT: Key = Key::new("limit", Kind::Block(&later::LIMIT), "", "A cap on the rate of calls.").later(&[]);
+const CACHE: Key = Key::new("cache", Kind::Block(&later::CACHE), "", "Answers kept and served again.").later(&[]);
+const CREDENTIAL: Key = Key::new("credential", Kind::Block(&later::CREDENTIAL), "", "A secret added to each call.").later(&[]);
+const MTLS: Key = Key::new("mtls", Kind::Block(&later::MTLS), "", "Mutual TLS with the upstream's sidecar.").later(&[]);
+const ORIGINATE: Key = Key::new(
+    "originate",
+    Kind::Or(&[Kind::Off, Kind::Words(&["tls"])]),
+    "off",
+    "The application speaks plain HTTP and outrider speaks TLS to the upstream.",
+)
+.later(&[]);
+const HEALTH: Key = Key::new("health", Kind::Block(&later::HEALTH), "", "Probes of each endpoint.").later(&[]);
+const FAULT: Key = Key::new("fault", Kind::Block(&later::FAULT), "", "Faults made on purpose, for a time.").later(&[]);
+
+/// `defaults`.
+pub static DEFAULTS: Table = Table {
+    name: "defaults",
+    doc: "Values under every upstream and for unmatched traffic.",
+    short: None,
+    switch: Switch::Always,
+    keys: &[
+        BALANCE, PROTOCOL, TIMEOUT, RETRY, IDEMPOTENCY, HEDGE, BREAKER, EJECT, BULKHEAD, LIMIT, CACHE, MTLS, ORIGINATE, HEALTH,
+        FAULT,
+    ],
+};
+
+/// One of `profiles`.
+pub static PROFILE: Table = Table {
+    name: "a profile",
+    doc: "Values that an upstream takes with `use`.",
+    short: None,
+    switch: Switch::Always,
+    keys: &[
+        BALANCE, PROTOCOL, TIMEOUT, RETRY, IDEMPOTENCY, HEDGE, BREAKER, EJECT, BULKHEAD, LIMIT, CACHE, CREDENTIAL, MTLS,
+        ORIGINATE, HEALTH, FAULT,
+    ],
+};
+
+/// One of `upstreams`, or the whole file in its short form.
+pub static UPSTREAM: Table = Table {
+    name: "an upstream",
+    doc: "One dependency: where it is, and what happens to calls to it.",
+    short: None,
+    switch: Switch::Always,
+    keys: &[
+        Key::new(
+            "upstream",
+            Kind::Text(&checks::UPSTREAM),
+            "",
+            "Which calls: `host`, `host:port`, `service.namespace` or `*.glob`. The most specific one wins.",
+        )
+        .required(),
+        Key::new("use", Kind::Text(&checks::NAME), "", "The profile whose values lie under this upstream's."),
+        Key::new(
+            "endpoints",
+            Kind::Or(&[Kind::Words(&["dns", "original"]), Kind::List(&Kind::Text(&checks::ADDRESS), 1)]),
+            "dns",
+            "Where connections go: the resolved name, the address the application dialled, or a fixed list.",
+        ),
+        BALANCE,
+        PROTOCOL,
+        TIMEOUT,
+        RETRY,
+        IDEMPOTENCY,
+        HEDGE,
+        BREAKER,
+        EJECT,
+        BULKHEAD,
+        LIMIT,
+        CACHE,
+        CREDENTIAL,
+        MTLS,
+        ORIGINATE,
+        HEALTH,
+        FAULT,
+        Key::new(
+            "routes",
+            Kind::List(&Kind::Block(&ROUTE), 0),
+            "[]",
+            "Values for some of the calls. The most specific match wins, whatever the order.",
+        ),
+    ],
+};
+
+/// One of `routes`.
+pub static ROUTE: Table = Table {
+    name: "a route",
+    doc: "Values for the calls that match, over the upstream's.",
+    short: None,
+    switch: Switch::Always,
+    keys: &[
+        Key::new(
+            "match",
+            Kind::Text(&checks::MATCH),
+            "",
+            "`METHOD /path` or `/path`; `*` stands for one segment, `**` at the end for any rest.",
+        )
+        .required(),
+        TIMEOUT,
+        RETRY,
+        IDEMPOTENCY,
+        HEDGE,
+        BREAKER,
+        BULKHEAD,
+        LIMIT,
+        CACHE,
+        CREDENTIAL,
+        FAULT,
+    ],
+};

@@ -1,0 +1,45 @@
+//! From an address to a connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use socket2::TcpKeepalive;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::http::Fault;
+use crate::http::Reason;
+
+/// Idle time before the kernel probes an upstream connection whose peer may have vanished without a word.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Opens a TCP connection to `address`, within `within`.
+///
+/// # Errors
+/// `connect_refused`, `connect_timeout` or `connect_failed`, all certainly unsent.
+pub async fn tcp(address: SocketAddr, within: Duration) -> Result<TcpStream, Fault> {
+    let stream = match timeout(within, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(fault_of(&error)),
+        Err(_elapsed) => return Err(Fault::unsent(Reason::ConnectTimeout)),
+    };
+    // Small requests must not wait for Nagle's algorithm; keep-alive probes find peers that died silently.
+    let settled = stream.set_nodelay(true).and_then(|()| {
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+    });
+    match settled {
+        Ok(()) => Ok(stream),
+        Err(error) => Err(Fault::unsent(Reason::ConnectFailed).because(error)),
+    }
+}
+
+fn fault_of(error: &io::Error) -> Fault {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    };
+    Fault::unsent(reason).because(error)
+}

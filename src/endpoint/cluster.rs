@@ -1,0 +1,98 @@
+//! The endpoints that an upstream has right now.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::endpoint::Endpoint;
+use crate::http::Reason;
+
+/// A changing set of endpoints. Discovery writes it, balancers read it without a lock.
+#[derive(Debug)]
+pub struct Cluster {
+    set: ArcSwap<Set>,
+    changed: Notify,
+}
+
+/// One state of a [`Cluster`].
+#[derive(Debug, Default)]
+pub struct Set {
+    /// All endpoints, in no order that matters.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Why the set is empty, once that is known; `None` while the first answer is awaited.
+    pub failed: Option<Reason>,
+}
+
+impl Cluster {
+    /// A cluster that waits for its first answer.
+    #[must_use]
+    pub fn waiting() -> Arc<Self> {
+        Arc::new(Self {
+            set: ArcSwap::from_pointee(Set::default()),
+            changed: Notify::new(),
+        })
+    }
+
+    /// A cluster of fixed addresses.
+    #[must_use]
+    pub fn fixed(addresses: &[SocketAddr], now: Instant) -> Arc<Self> {
+        let cluster = Self::waiting();
+        cluster.update(addresses, now);
+        cluster
+    }
+
+    /// The current set.
+    #[must_use]
+    pub fn set(&self) -> arc_swap::Guard<Arc<Set>> {
+        self.set.load()
+    }
+
+    /// Replaces the addresses. Endpoints whose address stays keep their connections, latency and ejections.
+    pub fn update(&self, addresses: &[SocketAddr], now: Instant) {
+        let old = self.set.load();
+        let endpoints: Vec<_> = addresses
+            .iter()
+            .map(|&address| {
+                old.endpoints
+                    .iter()
+                    .find(|endpoint| endpoint.address == address)
+                    .map_or_else(|| Endpoint::new(address, now), Arc::clone)
+            })
+            .collect();
+        let failed = endpoints.is_empty().then_some(Reason::NoEndpoint);
+        self.set.store(Arc::new(Set { endpoints, failed }));
+        self.changed.notify_waiters();
+    }
+
+    /// Says that no address is known and why. A set that has endpoints keeps them: the last good answer serves.
+    pub fn fail(&self, reason: Reason) {
+        if self.set.load().endpoints.is_empty() {
+            self.clear(reason);
+        }
+    }
+
+    /// Lets all endpoints go.
+    pub fn clear(&self, reason: Reason) {
+        self.set.store(Arc::new(Set {
+            endpoints: Vec::new(),
+            failed: Some(reason),
+        }));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the set is known, well or ill.
+    pub async fn known(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let set = self.set.load();
+            if !set.endpoints.is_empty() || set.failed.is_some() {
+                return;
+            }
+            drop(set);
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One HTTP/1.1 request and its response.
+//!
+//! The connection has no task of its own. Whoever waits for the response polls the connection beside it, and the body
+//! does so afterwards: no wake-up goes through a second task, and dropping the exchange closes the connection.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Version;
+use http::header;
+use http::response::Parts;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::endpoint::idle::Silence;
+use crate::endpoint::pool::Patience;
+use crate::endpoint::pool::Pool;
+use crate::endpoint::pool::Slot;
+use crate::endpoint::pool::retirement;
+use crate::endpoint::upgrade;
+use crate::http::Call;
+use crate::http::Fault;
+use crate::http::Outcome;
+use crate::http::Reason;
+use crate::http::RequestBody;
+use crate::http::ResponseBody;
+use crate::http::Trail;
+use crate::http::strict;
+
+type Connection = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+
+/// An open HTTP/1.1 connection.
+pub(super) struct H1 {
+    sender: http1::SendRequest<RequestBody>,
+    connection: Pin<Box<Connection>>,
+    ended: bool,
+    pub(super) retires_at: Instant,
+    pub(super) resting_since: Instant,
+    pub(super) slot: Slot,
+}
+
+impl H1 {
+    /// Lets the connection make progress with the context of its current user.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.ended {
+            self.ended = self.connection.as_mut().poll(cx).is_ready();
+        }
+    }
+
+    /// Whether a request can be sent on it now.
+    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Whether the last response has been read in full and the connection may serve again.
+    fn is_done(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+}
+
+/// Opens HTTP/1.1 to the endpoint of `pool`, without sending anything yet.
+pub(super) async fn handshake(
+    pool: &Rc<Pool>,
+    slot: Slot,
+    connect: Duration,
+) -> Result<H1, Fault> {
+    let stream = pool.connect(connect).await?;
+    let (sender, connection) = builder()
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Fault::unsent(Reason::ConnectFailed).because(error))?;
+    let now = clock::now();
+    Ok(H1 {
+        sender,
+        connection: Box::pin(connection),
+        ended: false,
+        retires_at: retirement(now),
+        resting_since: now,
+        slot,
+    })
+}
+
+pub(super) fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Field names go out as they came in only up to case; HTTP says case carries no meaning, and keeping it would cost
+    // a map per message.
+    builder.max_buf_size(MAX_BUFFER);
+    builder
+}
+
+/// Largest read buffer of a connection, so also the largest response head.
+const MAX_BUFFER: usize = 256 * 1024;
+
+pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
+    if upgrade::is_wanted(&call.head.headers) {
+        return upgrade::send(pool, call, patience).await;
+    }
+    let Call { head, body, trail } = call;
+    let mut request = Request::from_parts(head, body);
+    loop {
+        let (h1, reused) = obtain(pool, patience).await?;
+        match exchange(pool, h1, request, &trail, patience.idle).await {
+            Ok(response) => return Ok(response),
+            // Handed back unsent by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
+            Err(Failure {
+                unsent: Some(unsent),
+                ..
+            }) if reused => request = unsent,
+            Err(Failure { mut fault, .. }) => {
+                fault.stale = reused && fault.reason == Reason::Reset;
+                return Err(fault);
+            }
+        }
+    }
+}
+
+async fn obtain(pool: &Rc<Pool>, patience: Patience) -> Result<(H1, bool), Fault> {
+    loop {
+        if let Some(h1) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await {
+            return Ok((h1, true));
+        }
+        if !pool.is_full() {
+            let slot = pool.slot();
+            return Ok((handshake(pool, slot, patience.connect).await?, false));
+        }
+        pool.freed().await;
+    }
+}
+
+struct Failure {
+    fault: Fault,
+    unsent: Option<Request<RequestBody>>,
+}
+
+async fn exchange(
+    pool: &Rc<Pool>,
+    mut h1: H1,
+    request: Request<RequestBody>,
+    trail: &Trail,
+    idle: Duration,
+) -> Result<Response<ResponseBody>, Failure> {
+    let answered = {
+        let mut answer = pin!(h1.sender.try_send_request(request));
+        poll_fn(|cx| {
+            h1.drive(cx);
+            match answer.as_mut().poll(cx) {
+                Poll::Pending if h1.ended => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            }
+        })
+        .await
+    };
+    match answered {
+        Some(Ok(response)) => respond(pool, h1, response, idle)
+            .map_err(|fault| Failure { fault, unsent: None }),
+        Some(Err(mut error)) => Err(Failure {
+            unsent: error.take_message(),
+            fault: fault_of(&error.into_error(), trail),
+        }),
+        None => Err(Failure {
+            unsent: None,
+            fault: blame(trail, Fault::maybe_sent(Reason::Reset)),
+        }),
+    }
+}
+
+fn respond(
+    pool: &Rc<Pool>,
+    h1: H1,
+    response: Response<Incoming>,
+    idle: Duration,
+) -> Result<Response<ResponseBody>, Fault> {
+    let (mut head, incoming) = response.into_parts();
+    receive(&mut head)?;
+    let body = if h1.is_done() {
+        pool.give(h1);
+        ResponseBody::here(incoming)
+    } else if h1.ended {
+        ResponseBody::here(incoming)
+    } else {
+        ResponseBody::driven(H1Body {
+            incoming,
+            h1: Some(h1),
+            pool: Rc::clone(pool),
+            silence: Silence::new(idle),
+        })
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// Makes the head of an upstream's response fit to be passed on: one framing, no field that was meant for us alone.
+pub(super) fn receive(head: &mut Parts) -> Result<(), Fault> {
+    strict::check_response(&mut head.headers).map_err(Fault::maybe_sent)?;
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    strict::strip_response(&mut head.headers, switches);
+    head.headers.append(header::VIA, strict::via(head.version));
+    // What version the client is answered in is between it and our server, not the upstream's to say.
+    head.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// A response body that drives its connection, and gives it back when all of it was read.
+struct H1Body {
+    incoming: Incoming,
+    h1: Option<H1>,
+    pool: Rc<Pool>,
+    silence: Silence,
+}
+
+impl H1Body {
+    fn release(&mut self, cx: &mut Context<'_>) {
+        if let Some(mut h1) = self.h1.take()
+            && h1.is_usable(cx)
+        {
+            self.pool.give(h1);
+        }
+    }
+}
+
+impl Body for H1Body {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = self.get_mut();
+        if let Some(h1) = &mut this.h1 {
+            h1.drive(cx);
+        }
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Pending => this.silence.poll_too_long(cx).map(|()| {
+                this.h1 = None;
+                Some(Err(Fault::maybe_sent(Reason::IdleTimeout)))
+            }),
+            Poll::Ready(Some(Ok(frame))) => {
+                this.silence.broken();
+                if this.incoming.is_end_stream() {
+                    this.release(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.h1 = None;
+                Poll::Ready(Some(Err(
+                    Fault::maybe_sent(Reason::ResponseAborted).because(error)
+                )))
+            }
+            Poll::Ready(None) => {
+                this.release(cx);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The fault that an error of the connection stands for.
+pub(super) fn fault_of(error: &hyper::Error, trail: &Trail) -> Fault {
+    let reason = if error.is_parse() {
+        Reason::ProtocolError
+    } else if error.is_timeout() {
+        Reason::TryTimeout
+    } else {
+        Reason::Reset
+    };
+    let fault = if error.is_canceled() {
+        Fault::unsent(reason)
+    } else {
+        Fault::maybe_sent(reason)
+    };
+    blame(trail, fault.because(error))
+}
+
+/// A body that the client broke looks to the connection like any other failure; the trail knows better.
+fn blame(trail: &Trail, fault: Fault) -> Fault {
+    match trail.client_fault.get() {
+        Some(reason) => Fault::maybe_sent(reason),
+        None => fault,
+    }
+}

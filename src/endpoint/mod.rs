@@ -1,0 +1,142 @@
+//! The endpoints of an upstream: who they are, how they do, and the connections to them.
+//!
+//! An [`Endpoint`] and its [`Cluster`] are shared by all workers; a [`pool::Pool`] belongs to one worker.
+
+mod cluster;
+pub mod discover;
+mod exchange;
+mod h2;
+mod idle;
+pub mod pool;
+mod upgrade;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::kit::ewma;
+use crate::kit::ewma::PeakEwma;
+
+pub use cluster::Cluster;
+pub use cluster::Set;
+pub use h2::LocalExec;
+
+/// One address that an upstream can be reached at.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Never zero, never given twice in one process.
+    pub id: u64,
+    /// Where it listens.
+    pub address: SocketAddr,
+    in_flight: AtomicU32,
+    latency: Mutex<PeakEwma>,
+    resting_until: Mutex<Option<Instant>>,
+    resting: AtomicBool,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Endpoint {
+    /// A fresh endpoint; `now` starts its latency estimate.
+    #[must_use]
+    pub fn new(address: SocketAddr, now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            address,
+            in_flight: AtomicU32::new(0),
+            latency: Mutex::new(PeakEwma::new(ewma::INITIAL, ewma::DECAY, now)),
+            resting_until: Mutex::new(None),
+            resting: AtomicBool::new(false),
+        })
+    }
+
+    /// What sending one more request here would cost, in seconds of expected waiting.
+    #[must_use]
+    pub fn cost(&self, now: Instant) -> f64 {
+        let in_flight = f64::from(self.in_flight.load(Ordering::Relaxed));
+        self.latency.lock().seconds(now) * (in_flight + 1.0)
+    }
+
+    /// Requests being handled here by all workers.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The peak EWMA of the time to a response head.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Duration {
+        Duration::try_from_secs_f64(self.latency.lock().seconds(now)).unwrap_or_default()
+    }
+
+    /// Takes the endpoint out of the rotation until `until` (ejection).
+    pub fn rest(&self, until: Instant) {
+        *self.resting_until.lock() = Some(until);
+        self.resting.store(true, Ordering::Release);
+    }
+
+    /// When the endpoint comes back; `None` while it serves.
+    #[must_use]
+    pub fn resting_until(&self, now: Instant) -> Option<Instant> {
+        // The flag spares the lock on the path of every request, where nearly nobody rests.
+        if !self.resting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut until = self.resting_until.lock();
+        if until.is_some_and(|until| until <= now) {
+            *until = None;
+            self.resting.store(false, Ordering::Release);
+        }
+        *until
+    }
+
+    /// Counts a request in, for as long as the lease lives.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>, now: Instant) -> Lease {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            endpoint: Arc::clone(self),
+            began: now,
+            observed: false,
+        }
+    }
+}
+
+/// A request in flight at an endpoint. Dropping it counts the request out, whatever became of it.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    began: Instant,
+    observed: bool,
+}
+
+impl Lease {
+    /// Feeds the time to the response head into the latency estimate.
+    pub fn answered(&mut self, now: Instant) {
+        self.observed = true;
+        let took = now.saturating_duration_since(self.began);
+        self.endpoint.latency.lock().observe(took, now);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.observed {
+            let now = clock::now();
+            let waited = now.saturating_duration_since(self.began);
+            self.endpoint.latency.lock().observe_failure(waited, now);
+        }
+    }
+}

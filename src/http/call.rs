@@ -1,0 +1,122 @@
+//! One call on its way through the stack.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
+
+use http::HeaderValue;
+use http::request::Parts;
+
+use crate::http::Reason;
+use crate::http::RequestBody;
+
+/// The request that a layer passes on, and the trail of the call it belongs to.
+///
+/// `head` is the outgoing head: already checked by [`crate::http::strict`], hop-by-hop fields removed.
+pub struct Call {
+    /// Method, target, version and fields as they will be sent.
+    pub head: Parts,
+    /// The body, replayable within its bound.
+    pub body: RequestBody,
+    /// Facts shared by every layer and every try of this call.
+    pub trail: Rc<Trail>,
+}
+
+impl Call {
+    /// The same call for one more try: head copied, body rewound, trail shared.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            head: self.head.clone(),
+            body: self.body.rewind(),
+            trail: Rc::clone(&self.trail),
+        }
+    }
+}
+
+/// The trace that a call belongs to (W3C Trace Context).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceMark {
+    /// 16 bytes, never all zero.
+    pub trace_id: [u8; 16],
+    /// `trace-flags`; bit 0 is `sampled`.
+    pub flags: u8,
+}
+
+/// What happened to one call so far. Shared by all tries; single-threaded, hence cells.
+#[derive(Debug)]
+pub struct Trail {
+    /// When the request head was complete.
+    pub started: Instant,
+    /// The upstream the call was routed to, known to connect and DNS faults.
+    pub original: Option<SocketAddr>,
+    /// The call must end by then. Set by the deadline room.
+    pub deadline: Cell<Option<Instant>>,
+    /// Tries begun so far.
+    pub tries: Cell<u32>,
+    /// Tries that may still follow the current one. Set by the retry room, used to share out the time.
+    pub tries_left: Cell<u32>,
+    /// The endpoint of the last try.
+    pub endpoint: Cell<Option<SocketAddr>>,
+    /// Identifiers of endpoints tried so far, so that a retry goes elsewhere. More than four need not be remembered.
+    pub tried: Cell<[u64; 4]>,
+    /// Why a failed try was not repeated; `retry_skipped` in the log.
+    pub retry_skipped: Cell<Option<&'static str>>,
+    /// The client's own fault, seen while its body was read, so that the upstream is not blamed for it.
+    pub client_fault: Cell<Option<Reason>>,
+    /// From the start to the response head.
+    pub head_after: Cell<Option<Duration>>,
+    /// `x-request-id` of the call. Set by the correlation room.
+    pub request_id: RefCell<Option<HeaderValue>>,
+    /// The trace of the call. Set by the correlation room.
+    pub trace: Cell<Option<TraceMark>>,
+    /// A fault settled before the call was routed; the leaf of the refusing stack gives it back.
+    pub refusal: RefCell<Option<crate::http::Fault>>,
+}
+
+impl Trail {
+    /// A trail that begins at `started`.
+    #[must_use]
+    pub fn new(started: Instant, original: Option<SocketAddr>) -> Self {
+        Self {
+            started,
+            original,
+            deadline: Cell::new(None),
+            tries: Cell::new(0),
+            tries_left: Cell::new(0),
+            endpoint: Cell::new(None),
+            tried: Cell::new([0; 4]),
+            retry_skipped: Cell::new(None),
+            client_fault: Cell::new(None),
+            head_after: Cell::new(None),
+            request_id: RefCell::new(None),
+            trace: Cell::new(None),
+            refusal: RefCell::new(None),
+        }
+    }
+
+    /// Time left until the deadline; `None` when the call has none.
+    #[must_use]
+    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.deadline
+            .get()
+            .map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    /// Remembers that endpoint `id` (never zero) was tried.
+    pub fn mark_tried(&self, id: u64) {
+        let mut tried = self.tried.get();
+        tried.rotate_right(1);
+        tried[0] = id;
+        self.tried.set(tried);
+    }
+
+    /// Whether endpoint `id` was among the last four tried.
+    #[must_use]
+    pub fn was_tried(&self, id: u64) -> bool {
+        self.tried.get().contains(&id)
+    }
+}

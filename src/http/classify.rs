@@ -1,0 +1,84 @@
+//! What an outcome says about the upstream's health. Asked by every room that judges an upstream.
+
+use http::Response;
+
+use crate::http::Ended;
+use crate::http::Fault;
+use crate::http::Outcome;
+use crate::http::Reason;
+use crate::http::ResponseBody;
+use crate::http::grpc_status_of;
+use crate::http::is_grpc;
+
+/// The upstream's part in an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answered, and not with a server error. A 4xx is the caller's business.
+    Good,
+    /// It failed: 5xx, a failing gRPC status, no answer, a broken one, or one too late.
+    Bad,
+    /// It had no part in it: our own refusal, the client's fault, a call abandoned.
+    Neutral,
+}
+
+impl Health {
+    /// The health that `outcome` shows; `None` for a gRPC answer whose status is still to come in the trailers.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Ok(response) => Self::of_response(response),
+            Err(fault) => Some(Self::of_fault(fault)),
+        }
+    }
+
+    fn of_response(response: &Response<ResponseBody>) -> Option<Self> {
+        if response.status().is_server_error() {
+            return Some(Self::Bad);
+        }
+        if !is_grpc(response.headers()) {
+            return Some(Self::Good);
+        }
+        // A trailers-only response carries the status among the headers.
+        grpc_status_of(response.headers()).map(Self::of_grpc)
+    }
+
+    /// The health that a gRPC body shows once it has ended.
+    #[must_use]
+    pub fn of_end(ended: Ended) -> Self {
+        match ended {
+            Ended::Complete {
+                grpc_status: Some(code),
+            } => Self::of_grpc(code),
+            // No status at all is a broken answer, by the gRPC protocol.
+            Ended::Complete { grpc_status: None } | Ended::Failed(_) => Self::Bad,
+            Ended::Dropped => Self::Neutral,
+        }
+    }
+
+    fn of_grpc(code: u8) -> Self {
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        const DATA_LOSS: u8 = 15;
+        match code {
+            DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS => Self::Bad,
+            _ => Self::Good,
+        }
+    }
+
+    fn of_fault(fault: &Fault) -> Self {
+        match fault.reason {
+            Reason::ConnectRefused
+            | Reason::ConnectTimeout
+            | Reason::ConnectFailed
+            | Reason::Reset
+            | Reason::Refused
+            | Reason::ProtocolError
+            | Reason::TryTimeout
+            | Reason::Deadline
+            | Reason::ResponseAborted
+            | Reason::IdleTimeout => Self::Bad,
+            _ => Self::Neutral,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Why a call has no response, and whether repeating it is safe.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::http::Reason;
+
+/// Whether any byte of the request may have reached the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Certainly none: repeating is safe for every method.
+    No,
+    /// Perhaps some, so the upstream may have acted on it.
+    Maybe,
+}
+
+/// A call that ended without a response from the upstream.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The stable word.
+    pub reason: Reason,
+    /// Whether a retry can do harm.
+    pub sent: Sent,
+    /// A kept connection died before any byte of an answer: most likely the endpoint closed it while we wrote. Sending
+    /// again on a fresh one is part of using kept connections (RFC 9112 section 9.3.1), not a retry.
+    pub stale: bool,
+    /// When to come back, for a refusal that knows it (sent as `Retry-After`).
+    pub retry_after: Option<Duration>,
+    /// What the operating system or a library said; for logs, never needed to understand the reason.
+    pub detail: Option<Box<str>>,
+}
+
+impl Fault {
+    /// A fault before any byte went out.
+    #[must_use]
+    pub fn unsent(reason: Reason) -> Self {
+        Self {
+            reason,
+            sent: Sent::No,
+            stale: false,
+            retry_after: None,
+            detail: None,
+        }
+    }
+
+    /// A fault after bytes may have gone out.
+    #[must_use]
+    pub fn maybe_sent(reason: Reason) -> Self {
+        Self {
+            sent: Sent::Maybe,
+            ..Self::unsent(reason)
+        }
+    }
+
+    /// Adds what a library said of it.
+    #[must_use]
+    pub fn because(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string().into_boxed_str());
+        self
+    }
+
+    /// Adds the time after which asking again makes sense.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.word())?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,47 @@
+//! The vocabulary that rooms share: the call on its way, its bodies, and the faults that can end it.
+//!
+//! Rooms never name each other. What one room must tell another travels in a [`Trail`].
+
+mod answer;
+mod call;
+mod classify;
+mod fault;
+mod method;
+mod reason;
+mod request_body;
+mod response_body;
+pub mod strict;
+
+#[cfg(test)]
+mod strict_tests;
+#[cfg(test)]
+mod tests;
+
+pub use answer::answer;
+pub use answer::grpc_status_of;
+pub use call::Call;
+pub use call::Trail;
+pub use call::TraceMark;
+pub use classify::Health;
+pub use fault::Fault;
+pub use fault::Sent;
+pub use method::MethodClass;
+pub use reason::Reason;
+pub use request_body::RequestBody;
+pub use response_body::Ended;
+pub use response_body::ResponseBody;
+
+/// What a layer of the stack gives back: a response from the upstream, or the fault that prevented one.
+pub type Outcome = Result<http::Response<ResponseBody>, Fault>;
+
+/// A future of one worker; workers are single-threaded, so it need not be `Send`.
+pub type LocalFuture<T> = std::pin::Pin<Box<dyn Future<Output = T>>>;
+
+/// True for a gRPC call or answer: `content-type: application/grpc` and its `+proto`-style variants.
+#[must_use]
+pub fn is_grpc(headers: &http::HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| rest.is_empty() || matches!(rest[0], b'+' | b';'))
+}

@@ -1,0 +1,7 @@
+//! The `outrider` program. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrider::cli::main()
+}

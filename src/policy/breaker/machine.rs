@@ -1,0 +1,541 @@
+//! The circuit breaker. Closed passes calls and counts them, Open rejects them, HalfOpen passes a few probes.
+//!
+//! | from | event | guard | to | effect |
+//! |---|---|---|---|---|
+//! | Closed | admit | | Closed | a ticket |
+//! | Closed | success or failure | nothing reached | Closed | counted |
+//! | Closed | success or failure | `min_calls` in the window, and the failed share reaches `failures` | Open | cause `failure_rate` |
+//! | Closed | success or failure | `min_calls` in the window, and the slow share reaches `slow.share` | Open | cause `slow_rate` |
+//! | Closed | failure | the run reaches `consecutive` | Open | cause `consecutive` |
+//! | Closed | abandoned | | Closed | not counted |
+//! | Open | admit | the open time has not passed | Open | refused, with the time left |
+//! | Open | admit | the open time has passed | HalfOpen | cause `open_elapsed`; a ticket for the first probe |
+//! | HalfOpen | admit | passed and leased probes are fewer than `probes` | HalfOpen | a ticket for a probe, leased |
+//! | HalfOpen | admit | no probe is free | HalfOpen | refused, until the first lease ends |
+//! | HalfOpen | success | fewer than `probes` have passed | HalfOpen | the probe has passed |
+//! | HalfOpen | success | `probes` have passed | Closed | cause `probes_passed`; window and open time start afresh |
+//! | HalfOpen | success | `probes` have passed, but the slow share reaches `slow.share` | Open | cause `slow_rate`, open time doubled |
+//! | HalfOpen | failure | | Open | cause `probe_failed`, open time doubled |
+//! | HalfOpen | abandoned | | HalfOpen | the probe is free again, nothing is judged |
+//! | HalfOpen | time | a lease has ended | HalfOpen | the probe is free again; its outcome still counts if it comes |
+//! | any | any outcome | the ticket is of an earlier era | same | dropped |
+//!
+//! Every move begins a new era, so an outcome of a call from before it (a straggler) judges nothing. All probes must
+//! succeed to close: with a share of them, a half-broken upstream would get its whole traffic back.
+//!
+//! The n-th time open in a row lasts `open` doubled n-1 times, at most `open_max`, times a random factor between 0.5 and
+//! 1.5. Tickets are leased since what holds one may vanish without a word; a lease lasts `open`, at least 1s and at most
+//! 30s, so that a lost probe delays closing by no more than one short opening would.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use super::config::Settings;
+use crate::kit::backoff::doubled;
+use crate::kit::window::Window;
+
+/// The shortest lease of a probe: a lower `open` must not free the probe of a call that is merely normal.
+pub const LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest lease of a probe.
+pub const LEASE_MAX: Duration = Duration::from_secs(30);
+
+/// Where the circuit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Calls pass.
+    Closed,
+    /// Calls are rejected.
+    Open,
+    /// A few calls pass as probes.
+    HalfOpen,
+}
+
+impl State {
+    /// Every state; the place in it is the value of the metric.
+    pub const ALL: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
+
+    /// The word of the metric label, the log and the admin page.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Open => "open",
+            State::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// Why the circuit moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The failed share of the window reached `failures`.
+    FailureRate,
+    /// The slow share of the window, or of the probes, reached `slow.share`.
+    SlowRate,
+    /// A run of failures reached `consecutive`.
+    Consecutive,
+    /// A probe failed.
+    ProbeFailed,
+    /// All probes succeeded.
+    ProbesPassed,
+    /// The open time had passed when a call came.
+    OpenElapsed,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Cause; 6] = [
+        Cause::FailureRate,
+        Cause::SlowRate,
+        Cause::Consecutive,
+        Cause::ProbeFailed,
+        Cause::ProbesPassed,
+        Cause::OpenElapsed,
+    ];
+
+    /// The word of the metric label and the log.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Cause::FailureRate => "failure_rate",
+            Cause::SlowRate => "slow_rate",
+            Cause::Consecutive => "consecutive",
+            Cause::ProbeFailed => "probe_failed",
+            Cause::ProbesPassed => "probes_passed",
+            Cause::OpenElapsed => "open_elapsed",
+        }
+    }
+}
+
+/// One move of the circuit, for the skin to report after it has unlocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// The state that was left.
+    pub from: State,
+    /// The state that was entered.
+    pub to: State,
+    /// What made it move.
+    pub cause: Cause,
+    /// The calls that spoke for the move: slow ones for `slow_rate`, failed ones otherwise.
+    pub failures: u32,
+    /// The calls that were judged: those in the window, the probes that were settled, or the run for `consecutive` (which
+    /// may be older than the window).
+    pub calls: u32,
+    /// How long it is open, jitter included. Only on a move to Open.
+    pub open_for: Option<Duration>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The upstream did its work, whatever it answered.
+    Success,
+    /// The upstream failed.
+    Failure,
+    /// Nobody waited for the end: it says nothing about the upstream.
+    Abandoned,
+}
+
+/// Leave to make one call. Hand it to [`Machine::settle`] with the outcome, or as abandoned.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a ticket that is not settled holds a probe until its lease ends"]
+pub struct Ticket {
+    era: u64,
+    probe: Option<u64>,
+}
+
+/// A call that may not be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
+/// The circuit of one upstream or route.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    era: u64,
+    phase: Phase,
+    // Times open since it was last closed.
+    opened: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed {
+        counts: Window<3>,
+        run: u32,
+    },
+    Open {
+        since: Instant,
+        length: Duration,
+    },
+    HalfOpen {
+        leases: Vec<Lease>,
+        granted: u64,
+        passed: u32,
+        slow: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Lease {
+    probe: u64,
+    since: Instant,
+}
+
+const CALLS: usize = 0;
+const FAILURES: usize = 1;
+const SLOW: usize = 2;
+
+impl Machine {
+    /// A closed circuit that has seen nothing.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let phase = closed(&settings);
+        Self {
+            settings,
+            era: 0,
+            phase,
+            opened: 0,
+        }
+    }
+
+    /// Asks to make a call. `retry_after` of a refusal is never zero.
+    pub fn admit(&mut self, now: Instant) -> (Result<Ticket, Refusal>, Option<Transition>) {
+        match &mut self.phase {
+            Phase::Closed { .. } => (
+                Ok(Ticket {
+                    era: self.era,
+                    probe: None,
+                }),
+                None,
+            ),
+            Phase::Open { since, length } => {
+                // A clock that stepped back must not make the circuit open for longer than it was.
+                *since = (*since).min(now);
+                let left = length.saturating_sub(now.saturating_duration_since(*since));
+                if !left.is_zero() {
+                    return (Err(Refusal { retry_after: left }), None);
+                }
+                let transition = self.half_open();
+                (self.admit_probe(now), Some(transition))
+            }
+            Phase::HalfOpen { .. } => (self.admit_probe(now), None),
+        }
+    }
+
+    /// Takes back a ticket with what became of the call. `latency` is what the upstream took; `draw`, uniform in `[0, 1)`,
+    /// varies the open time if this opens the circuit.
+    pub fn settle(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        latency: Duration,
+        now: Instant,
+        draw: f64,
+    ) -> Option<Transition> {
+        if ticket.era != self.era {
+            return None;
+        }
+        let is_slow = self.is_slow(latency);
+        match (&self.phase, ticket.probe) {
+            (Phase::Closed { .. }, None) => self.settle_call(outcome, is_slow, now, draw),
+            (Phase::HalfOpen { .. }, Some(probe)) => {
+                self.settle_probe(probe, outcome, is_slow, now, draw)
+            }
+            // No ticket of this era was given in any other way.
+            _ => None,
+        }
+    }
+
+    /// What a call would meet at `now`: a circuit whose open time has passed is half-open, although it only moves (and
+    /// reports it) when a call comes.
+    #[must_use]
+    pub fn state(&self, now: Instant) -> State {
+        match &self.phase {
+            Phase::Closed { .. } => State::Closed,
+            Phase::Open { .. } if self.open_left(now).is_none() => State::HalfOpen,
+            Phase::Open { .. } => State::Open,
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// How long it stays open from `now` on; none unless it is open.
+    #[must_use]
+    pub fn open_left(&self, now: Instant) -> Option<Duration> {
+        let Phase::Open { since, length } = &self.phase else {
+            return None;
+        };
+        let left = length.saturating_sub(now.saturating_duration_since(*since));
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Calls, failures and slow calls in the window, for the admin page. Zero unless closed.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> (u32, u32, u32) {
+        match &self.phase {
+            Phase::Closed { counts, .. } => {
+                let totals = counts.peek(now);
+                (totals[CALLS], totals[FAILURES], totals[SLOW])
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => (0, 0, 0),
+        }
+    }
+
+    /// How long a probe is held for a call that never comes back.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.settings.open.clamp(LEASE_MIN, LEASE_MAX)
+    }
+
+    fn is_slow(&self, latency: Duration) -> bool {
+        let slow = self.settings.slow.as_ref();
+        slow.is_some_and(|slow| latency > slow.over)
+    }
+
+    fn admit_probe(&mut self, now: Instant) -> Result<Ticket, Refusal> {
+        let length = self.lease();
+        let probes = self.probes();
+        let Phase::HalfOpen {
+            leases,
+            granted,
+            passed,
+            ..
+        } = &mut self.phase
+        else {
+            unreachable!("probes are only admitted half-open")
+        };
+        for lease in leases.iter_mut() {
+            lease.since = lease.since.min(now);
+        }
+        leases.retain(|lease| now.saturating_duration_since(lease.since) < length);
+        if *passed as usize + leases.len() < probes as usize {
+            *granted += 1;
+            leases.push(Lease {
+                probe: *granted,
+                since: now,
+            });
+            return Ok(Ticket {
+                era: self.era,
+                probe: Some(*granted),
+            });
+        }
+        let oldest = leases.iter().map(|lease| lease.since).min();
+        let held = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        Err(Refusal {
+            retry_after: length.saturating_sub(held),
+        })
+    }
+
+    fn settle_call(
+        &mut self,
+        outcome: Outcome,
+        is_slow: bool,
+        now: Instant,
+        draw: f64,
+    ) -> Option<Transition> {
+        let failed = match outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Abandoned => return None,
+        };
+        let Phase::Closed { counts, run } = &mut self.phase else {
+            return None;
+        };
+        counts.add(now, [1, u32::from(failed), u32::from(is_slow)]);
+        *run = if failed { run.saturating_add(1) } else { 0 };
+        let totals = counts.totals(now);
+        let (cause, failures, calls) = tripped(&self.settings, totals, *run)?;
+        Some(self.open(State::Closed, cause, (failures, calls), now, draw))
+    }
+
+    fn settle_probe(
+        &mut self,
+        probe: u64,
+        outcome: Outcome,
+        is_slow: bool,
+        now: Instant,
+        draw: f64,
+    ) -> Option<Transition> {
+        let probes = self.probes();
+        let Phase::HalfOpen {
+            leases,
+            passed,
+            slow,
+            ..
+        } = &mut self.phase
+        else {
+            return None;
+        };
+        // The lease may have ended: the outcome is as good as any, only its place may be taken.
+        leases.retain(|lease| lease.probe != probe);
+        match outcome {
+            Outcome::Abandoned => None,
+            Outcome::Failure => {
+                let settled = *passed + 1;
+                Some(self.open(State::HalfOpen, Cause::ProbeFailed, (1, settled), now, draw))
+            }
+            Outcome::Success => {
+                *passed += 1;
+                *slow += u32::from(is_slow);
+                let (passed, slow) = (*passed, *slow);
+                if passed < probes {
+                    return None;
+                }
+                let limit = self.settings.slow.as_ref();
+                if limit.is_some_and(|limit| reaches(slow, passed, limit.share)) {
+                    return Some(self.open(
+                        State::HalfOpen,
+                        Cause::SlowRate,
+                        (slow, passed),
+                        now,
+                        draw,
+                    ));
+                }
+                Some(self.close(passed))
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        from: State,
+        cause: Cause,
+        (failures, calls): (u32, u32),
+        now: Instant,
+        draw: f64,
+    ) -> Transition {
+        let length = open_time(&self.settings, self.opened, draw);
+        self.opened = self.opened.saturating_add(1);
+        self.era += 1;
+        self.phase = Phase::Open { since: now, length };
+        Transition {
+            from,
+            to: State::Open,
+            cause,
+            failures,
+            calls,
+            open_for: Some(length),
+        }
+    }
+
+    fn half_open(&mut self) -> Transition {
+        self.era += 1;
+        self.phase = Phase::HalfOpen {
+            leases: Vec::new(),
+            granted: 0,
+            passed: 0,
+            slow: 0,
+        };
+        Transition {
+            from: State::Open,
+            to: State::HalfOpen,
+            cause: Cause::OpenElapsed,
+            failures: 0,
+            calls: 0,
+            open_for: None,
+        }
+    }
+
+    fn close(&mut self, probes: u32) -> Transition {
+        self.era += 1;
+        self.opened = 0;
+        self.phase = closed(&self.settings);
+        Transition {
+            from: State::HalfOpen,
+            to: State::Closed,
+            cause: Cause::ProbesPassed,
+            failures: 0,
+            calls: probes,
+            open_for: None,
+        }
+    }
+
+    // With no probe at all it could never close.
+    fn probes(&self) -> u32 {
+        self.settings.probes.max(1)
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self, now: Instant) {
+        match &self.phase {
+            Phase::Closed { counts, run } => {
+                counts.check_invariants();
+                assert_eq!(self.opened, 0, "closed, but the open time is not reset");
+                let reached = self.settings.consecutive.is_some_and(|n| *run >= n);
+                assert!(!reached, "a run of {run} left it closed");
+            }
+            Phase::Open { length, .. } => {
+                assert!(self.opened > 0, "open without having opened");
+                let most = self.settings.open_max.mul_f64(1.5);
+                assert!(*length <= most, "open for {length:?}");
+                assert!(self.open_left(now).is_none_or(|left| left <= most));
+            }
+            Phase::HalfOpen {
+                leases,
+                passed,
+                slow,
+                granted,
+            } => {
+                assert!(self.opened > 0, "half-open without having opened");
+                assert!(
+                    *passed < self.probes(),
+                    "enough probes passed, yet half-open"
+                );
+                assert!(
+                    leases.len() <= self.probes() as usize,
+                    "too many probes at once"
+                );
+                assert!(slow <= passed);
+                assert!(u64::from(*passed) + leases.len() as u64 <= *granted);
+            }
+        }
+    }
+}
+
+fn closed(settings: &Settings) -> Phase {
+    Phase::Closed {
+        counts: Window::new(settings.over),
+        run: 0,
+    }
+}
+
+fn tripped(settings: &Settings, totals: [u32; 3], run: u32) -> Option<(Cause, u32, u32)> {
+    let [calls, failures, slow] = totals;
+    let enough = calls >= settings.min_calls.max(1);
+    if enough
+        && settings
+            .failures
+            .is_some_and(|share| reaches(failures, calls, share))
+    {
+        return Some((Cause::FailureRate, failures, calls));
+    }
+    let limit = settings.slow.as_ref();
+    if enough && limit.is_some_and(|limit| reaches(slow, calls, limit.share)) {
+        return Some((Cause::SlowRate, slow, calls));
+    }
+    let consecutive = settings.consecutive.is_some_and(|n| run > 0 && run >= n);
+    consecutive.then_some((Cause::Consecutive, run, run))
+}
+
+// A share of zero would open the circuit on a call that did nothing wrong.
+fn reaches(part: u32, whole: u32, share: f64) -> bool {
+    part > 0 && f64::from(part) >= share * f64::from(whole) - 1e-9
+}
+
+/// How long the circuit is open after having been opened `before` times since it was last closed.
+#[must_use]
+pub fn open_time(settings: &Settings, before: u32, draw: f64) -> Duration {
+    let nominal = doubled(settings.open, before, settings.open_max);
+    let factor = 0.5
+        + if draw.is_nan() {
+            0.5
+        } else {
+            draw.clamp(0.0, 1.0)
+        };
+    // Never zero: a circuit that opens for no time would be half-open at once.
+    nominal.mul_f64(factor).max(Duration::from_millis(1))
+}

@@ -1,0 +1,90 @@
+//! Deadline arithmetic: how much of a call's time is left, and how much of it the next try may have.
+//!
+//! | given | a try may take |
+//! |---|---|
+//! | nothing remains | nothing |
+//! | `per_try` is set | `per_try`, at most what remains |
+//! | the last try | all that remains |
+//! | several tries left | an equal share of what remains, at least 100ms, at most what remains |
+//!
+//! The deadline runs from the arrival of the request head, so waiting for a connection or a back-off counts.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use super::config::Settings;
+
+/// The least time that a computed share gives a try. Below this a try fails because it is short, not because the
+/// upstream is slow, and every retry only adds load.
+pub const TRY_FLOOR: Duration = Duration::from_millis(100);
+
+/// How long the next try may take to its response head. `tries_left` counts the try about to start (so 1 is the last one).
+/// Never more than `remaining`.
+#[must_use]
+pub fn try_limit(settings: &Settings, remaining: Duration, tries_left: u32) -> Duration {
+    settings
+        .per_try
+        .unwrap_or_else(|| (remaining / tries_left.max(1)).max(TRY_FLOOR))
+        .min(remaining)
+}
+
+/// What is known of the request body when the timer of a try fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// There is none.
+    None,
+    /// The client sent the last of it at `at`.
+    Done {
+        /// When.
+        at: Instant,
+    },
+    /// The client is still sending.
+    Running {
+        /// When the last part came.
+        progress: Instant,
+        /// True if the upstream waits for the client, false if the client waits for the upstream.
+        starved: bool,
+    },
+}
+
+/// What a fired timer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elapsed {
+    /// Nothing yet: look again at `until`.
+    Wait {
+        /// When.
+        until: Instant,
+    },
+    /// The client has been silent for longer than `idle`.
+    ClientStalled,
+    /// The upstream is late.
+    Late,
+}
+
+/// Judges a try whose time, `limit`, seems to be up.
+///
+/// The time of a try counts from the moment the request was sent in full, as Envoy's does: a long upload is no fault of the
+/// upstream. While the upstream waits for the client, the client has `idle` between two parts.
+#[must_use]
+pub fn on_elapsed(settings: &Settings, upload: Upload, limit: Duration, now: Instant) -> Elapsed {
+    let (since, allowed, late) = match upload {
+        Upload::None => return Elapsed::Late,
+        Upload::Done { at } => (at, limit, Elapsed::Late),
+        Upload::Running {
+            progress,
+            starved: false,
+        } => (progress, limit, Elapsed::Late),
+        Upload::Running {
+            progress,
+            starved: true,
+        } => (progress, settings.idle, Elapsed::ClientStalled),
+    };
+    let left = allowed.saturating_sub(now.saturating_duration_since(since));
+    if left.is_zero() {
+        return late;
+    }
+    // Never asleep for longer than `limit`: the body may end at any moment, and the limit then counts from there.
+    Elapsed::Wait {
+        until: now + left.min(limit.max(TRY_FLOOR)),
+    }
+}

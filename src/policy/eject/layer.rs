@@ -1,0 +1,225 @@
+//! The skin of the eject room.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use tower::Layer;
+use tower::Service;
+
+use crate::clock;
+use crate::endpoint::Cluster;
+use crate::endpoint::Endpoint;
+use crate::http::Call;
+use crate::http::Fault;
+use crate::http::Health;
+use crate::http::Outcome;
+use crate::http::ResponseBody;
+use crate::http::Trail;
+use crate::kit::mode::Mode;
+use crate::policy::eject::Settings;
+use crate::policy::eject::machine;
+use crate::policy::eject::machine::Machine;
+use crate::policy::eject::machine::Verdict;
+use crate::policy::eject::metrics::Metrics;
+
+/// The ejection state of one upstream's endpoints, shared by all workers.
+#[derive(Debug)]
+pub struct Ejector {
+    name: String,
+    settings: Settings,
+    cluster: Arc<Cluster>,
+    machines: Mutex<HashMap<u64, Machine>>,
+    metrics: Metrics,
+}
+
+impl Ejector {
+    /// Watches over `cluster`. `name` is how logs call the upstream.
+    #[must_use]
+    pub fn new(
+        name: String,
+        settings: Settings,
+        cluster: Arc<Cluster>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            settings,
+            cluster,
+            machines: Mutex::new(HashMap::new()),
+            metrics,
+        })
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Brings the gauge up to date: an ejection ends by time alone.
+    pub fn refresh(&self, now: Instant) {
+        let set = self.cluster.set();
+        let resting = |endpoint: &&Arc<Endpoint>| endpoint.resting_until(now).is_some();
+        self.metrics.set_out(set.endpoints.iter().filter(resting).count());
+    }
+
+    fn record(&self, endpoint: u64, ok: bool) {
+        let now = clock::now();
+        let verdict = {
+            let mut machines = self.machines.lock();
+            machines
+                .entry(endpoint)
+                .or_insert_with(|| Machine::new(self.settings.clone()))
+                .record(ok, now)
+        };
+        if let Some(Verdict::Eject { for_, cause }) = verdict {
+            self.eject(endpoint, for_, cause, now);
+        }
+    }
+
+    fn eject(&self, id: u64, time: Duration, cause: machine::Cause, now: Instant) {
+        let set = self.cluster.set();
+        let Some(endpoint) = set.endpoints.iter().find(|endpoint| endpoint.id == id) else {
+            return;
+        };
+        let resting = set
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.resting_until(now).is_some())
+            .count();
+        let total = set.endpoints.len();
+        let is_allowed = machine::may_eject(resting, total, self.settings.max_share);
+        let shadow = self.settings.mode == Mode::Shadow;
+        tracing::info!(
+            upstream = %self.name,
+            endpoint = %endpoint.address,
+            ?cause,
+            ?time,
+            resting,
+            total,
+            kept = !is_allowed,
+            shadow,
+            "ejection"
+        );
+        if !is_allowed {
+            self.metrics.kept();
+            return;
+        }
+        self.metrics.ejected(cause, shadow);
+        let time = {
+            let mut machines = self.machines.lock();
+            // Endpoints come and go; this is the place where forgetting the gone ones is cheap.
+            machines.retain(|id, _| set.endpoints.iter().any(|endpoint| endpoint.id == *id));
+            machines.get_mut(&id).map(|machine| machine.confirm(now))
+        };
+        if let (Some(time), false) = (time, shadow) {
+            endpoint.rest(now + time);
+        }
+    }
+}
+
+/// Watches the tries that pass; `None` watches nothing.
+#[derive(Clone, Debug)]
+pub struct EjectLayer {
+    ejector: Option<Arc<Ejector>>,
+}
+
+impl EjectLayer {
+    #[must_use]
+    pub fn new(ejector: Option<Arc<Ejector>>) -> Self {
+        Self { ejector }
+    }
+}
+
+impl<S> Layer<S> for EjectLayer {
+    type Service = Watched<S>;
+
+    fn layer(&self, inner: S) -> Watched<S> {
+        Watched {
+            inner,
+            ejector: self.ejector.clone().map(Rc::new),
+        }
+    }
+}
+
+/// See [`EjectLayer`].
+#[derive(Clone, Debug)]
+pub struct Watched<S> {
+    inner: S,
+    ejector: Option<Rc<Arc<Ejector>>>,
+}
+
+impl<S> Service<Call> for Watched<S>
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
+{
+    type Response = S::Response;
+    type Error = Fault;
+    type Future = EjectFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        EjectFuture {
+            ejector: self.ejector.clone(),
+            trail: Rc::clone(&call.trail),
+            inner: self.inner.call(call),
+        }
+    }
+}
+
+pin_project! {
+    /// One try whose result will be recorded.
+    pub struct EjectFuture<F> {
+        #[pin]
+        inner: F,
+        ejector: Option<Rc<Arc<Ejector>>>,
+        trail: Rc<Trail>,
+    }
+}
+
+impl<F: Future<Output = Outcome>> Future for EjectFuture<F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.project();
+        let Poll::Ready(mut outcome) = this.inner.poll(cx) else {
+            return Poll::Pending;
+        };
+        let endpoint = this.trail.tried.get()[0];
+        if let Some(ejector) = this.ejector.take()
+            && endpoint != 0
+        {
+            record(&ejector, endpoint, &mut outcome);
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+fn record(ejector: &Arc<Ejector>, endpoint: u64, outcome: &mut Outcome) {
+    match (Health::of(outcome), outcome) {
+        (Some(Health::Good), _) => ejector.record(endpoint, true),
+        (Some(Health::Bad), _) => ejector.record(endpoint, false),
+        (Some(Health::Neutral), _) | (None, Err(_)) => {}
+        (None, Ok(response)) => {
+            let ejector = Arc::clone(ejector);
+            response
+                .body_mut()
+                .on_end(move |ended| match Health::of_end(ended) {
+                    Health::Good => ejector.record(endpoint, true),
+                    Health::Bad => ejector.record(endpoint, false),
+                    Health::Neutral => {}
+                });
+        }
+    }
+}

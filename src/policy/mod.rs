@@ -1,0 +1,11 @@
+//! The policy rooms, one resilience pattern each, outermost first.
+//!
+//! Every room has the same six files: `mod` (what it does and where it stands), `machine` (pure), `layer` (the tower
+//! skin), `config` (settings), `metrics`, `tests`. Rooms never name each other; `crate::stack` puts them in order.
+
+pub mod correlation;
+pub mod deadline;
+pub mod retry;
+
+pub mod breaker;
+pub mod eject;

@@ -1,0 +1,288 @@
+//! The skin of the retry room.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header;
+use parking_lot::Mutex;
+use tower::Layer;
+use tower::Service;
+
+use crate::clock;
+use crate::http::Call;
+use crate::http::Fault;
+use crate::http::LocalFuture;
+use crate::http::MethodClass;
+use crate::http::Outcome;
+use crate::http::Reason;
+use crate::http::ResponseBody;
+use crate::http::Sent;
+use crate::http::grpc_status_of;
+use crate::http::is_grpc;
+use crate::kit::budget;
+use crate::kit::mode::Mode;
+use crate::policy::retry::Settings;
+use crate::policy::retry::machine;
+use crate::policy::retry::machine::Attempt;
+use crate::policy::retry::machine::Decision;
+use crate::policy::retry::machine::Verdictable;
+use crate::policy::retry::metrics::Metrics;
+use crate::rng;
+
+/// Why a retry that was wanted was not made: the budget had nothing left.
+const NO_BUDGET: &str = "retry_budget";
+/// The same word for a policy in `mode: shadow`.
+const SHADOW: &str = "shadow";
+
+/// The retry budget of one upstream, shared by its routes and all workers, carried over a reload that keeps its settings.
+#[derive(Debug)]
+pub struct Budget {
+    settings: budget::BudgetSettings,
+    budget: Mutex<budget::Budget>,
+}
+
+impl Budget {
+    #[must_use]
+    pub fn new(settings: budget::BudgetSettings) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Mutex::new(budget::Budget::new(&settings)),
+            settings,
+        })
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub fn settings(&self) -> &budget::BudgetSettings {
+        &self.settings
+    }
+
+    /// Retries that could be made now.
+    #[must_use]
+    pub fn left(&self) -> f64 {
+        self.budget.lock().balance(clock::now())
+    }
+}
+
+/// What the retry room needs to know of its route.
+#[derive(Debug)]
+pub struct Policy {
+    settings: Settings,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+}
+
+/// Repeats failed tries; without a policy only the resending that kept connections need.
+#[derive(Clone, Debug)]
+pub struct RetryLayer {
+    policy: Option<Rc<Policy>>,
+}
+
+impl RetryLayer {
+    #[must_use]
+    pub fn new(policy: Option<(Settings, Arc<Budget>, Arc<Metrics>)>) -> Self {
+        Self {
+            policy: policy.map(|(settings, budget, metrics)| {
+                Rc::new(Policy {
+                    settings,
+                    budget,
+                    metrics,
+                })
+            }),
+        }
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Retry<S> {
+        Retry {
+            inner,
+            policy: self.policy.clone(),
+        }
+    }
+}
+
+/// See [`RetryLayer`].
+#[derive(Clone, Debug)]
+pub struct Retry<S> {
+    inner: S,
+    policy: Option<Rc<Policy>>,
+}
+
+impl<S> Service<Call> for Retry<S>
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault> + Clone + 'static,
+{
+    type Response = S::Response;
+    type Error = Fault;
+    type Future = LocalFuture<Outcome>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let policy = self.policy.clone();
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            match policy {
+                Some(policy) => with_retries(inner, &policy, call).await,
+                None => {
+                    call.trail.tries_left.set(1);
+                    one_try(inner, &call).await
+                }
+            }
+        })
+    }
+}
+
+async fn with_retries<S>(inner: S, policy: &Policy, call: Call) -> Outcome
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault> + Clone,
+{
+    let settings = &policy.settings;
+    call.body.keep_up_to(settings.replay);
+    policy.budget.budget.lock().deposit(clock::now());
+    let mut previous = Duration::ZERO;
+    let mut tries_made = 0;
+    loop {
+        call.trail.tries_left.set(settings.max + 1 - tries_made);
+        let mut outcome = one_try(inner.clone(), &call).await;
+        tries_made += 1;
+        let Some(judged) = judged(&mut outcome).await else {
+            return outcome;
+        };
+        let attempt = attempt(&call, &outcome, judged, tries_made, previous);
+        let after = match machine::judge(settings, &attempt, rng::draw()) {
+            Decision::Retry { after } => after,
+            Decision::Stop(why) => {
+                if why != machine::WhyNot::NotRetriable {
+                    policy.skip(&call, why.word());
+                }
+                return outcome;
+            }
+        };
+        if settings.mode == Mode::Shadow {
+            policy.skip(&call, SHADOW);
+            return outcome;
+        }
+        if !policy.budget.budget.lock().withdraw(clock::now()) {
+            policy.skip(&call, NO_BUDGET);
+            return outcome;
+        }
+        policy.metrics.retried(word(&outcome));
+        drop(outcome);
+        tokio::time::sleep(after).await;
+        previous = after;
+    }
+}
+
+impl Policy {
+    fn skip(&self, call: &Call, why: &'static str) {
+        call.trail.retry_skipped.set(Some(why));
+        self.metrics.skipped(why);
+    }
+}
+
+/// One try, sent once more when a kept connection turned out to be dead and repeating can do no harm.
+async fn one_try<S>(mut inner: S, call: &Call) -> Outcome
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
+{
+    let outcome = inner.call(call.fork()).await;
+    match outcome {
+        Err(fault)
+            if fault.stale
+                && call.body.replayable()
+                && MethodClass::of(&call.head.method).is_idempotent() =>
+        {
+            inner.call(call.fork()).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// The outcome in the words of the machine; `None` for an answer that nobody would repeat.
+async fn judged(outcome: &mut Outcome) -> Option<Verdictable> {
+    match outcome {
+        Ok(response) if is_grpc(response.headers()) => {
+            let mut code = grpc_status_of(response.headers());
+            if code.is_none() {
+                // A failing unary call has trailers and nothing before them; a stream that has begun is not held up.
+                match response.body_mut().peek().await {
+                    Ok(()) => {
+                        code = response.body().peeked_trailers().and_then(grpc_status_of);
+                    }
+                    Err(fault) => {
+                        *outcome = Err(fault);
+                        return Some(Verdictable::Reset);
+                    }
+                }
+            }
+            code.filter(|code| *code != 0).map(Verdictable::Grpc)
+        }
+        Ok(response) => {
+            let status = response.status().as_u16();
+            (status >= 400).then_some(Verdictable::Status(status))
+        }
+        Err(fault) => Some(match fault.reason {
+            Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed => {
+                Verdictable::Connect
+            }
+            Reason::Refused => Verdictable::Refused,
+            Reason::Reset => Verdictable::Reset,
+            Reason::TryTimeout => Verdictable::TryTimeout,
+            _ => Verdictable::Other,
+        }),
+    }
+}
+
+fn attempt<'a>(
+    call: &'a Call,
+    outcome: &Outcome,
+    judged: Verdictable,
+    tries_made: u32,
+    previous: Duration,
+) -> Attempt<'a> {
+    let sent = match outcome {
+        Err(fault) if fault.sent == Sent::No => machine::Sent::No,
+        _ => machine::Sent::Maybe,
+    };
+    let remaining = call.trail.remaining(clock::now());
+    Attempt {
+        method: call.head.method.as_str(),
+        tries_made,
+        outcome: judged,
+        sent,
+        replayable: call.body.replayable(),
+        response_began: false,
+        retry_after: retry_after(outcome),
+        remaining: remaining.unwrap_or(Duration::MAX),
+        previous,
+    }
+}
+
+fn retry_after(outcome: &Outcome) -> Option<Duration> {
+    let value = outcome.as_ref().ok()?.headers().get(header::RETRY_AFTER)?;
+    machine::parse_retry_after(value.to_str().ok()?, clock::unix().as_secs())
+}
+
+/// What a retry is counted under: the reason word, or the status of the answer.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Err(fault) => fault.reason.word(),
+        Ok(response) if is_grpc(response.headers()) => "grpc",
+        Ok(response) => match response.status().as_u16() {
+            429 => "429",
+            502 => "502",
+            503 => "503",
+            504 => "504",
+            500..=599 => "5xx",
+            _ => "status",
+        },
+    }
+}

@@ -1,0 +1,64 @@
+//! What is counted about retries.
+
+use crate::telemetry::ByWord;
+use crate::telemetry::Counter;
+use crate::telemetry::Def;
+use crate::telemetry::FloatGauge;
+use crate::telemetry::Telemetry;
+
+const RETRIES: Def<Counter, 3> = Def::new(
+    "outrider_retries_total",
+    "Tries after the first, by what ended the try before",
+    ["upstream", "route", "reason"],
+);
+const SKIPPED: Def<Counter, 3> = Def::new(
+    "outrider_retries_skipped_total",
+    "Failed tries that were not repeated, by why not",
+    ["upstream", "route", "why"],
+);
+const BUDGET_LEFT: Def<FloatGauge, 2> = Def::new(
+    "outrider_retry_budget_left",
+    "Retries that the budget would allow now",
+    ["upstream", "route"],
+);
+
+/// The handles of one route's retries.
+#[derive(Debug)]
+pub struct Metrics {
+    retried: ByWord,
+    skipped: ByWord,
+    budget_left: FloatGauge,
+}
+
+impl Metrics {
+    /// Resolve the handles; `upstream` and `route` as in the policy.
+    #[must_use]
+    pub fn new(telemetry: &Telemetry, upstream: &str, route: &str) -> Self {
+        telemetry.admit(upstream);
+        let by_word = |def: &Def<Counter, 3>| {
+            let family = telemetry.family(def);
+            let (upstream, route) = (upstream.to_owned(), route.to_owned());
+            ByWord::new(move |word| family.get([&upstream, &route, word]))
+        };
+        Self {
+            retried: by_word(&RETRIES),
+            skipped: by_word(&SKIPPED),
+            budget_left: telemetry.family(&BUDGET_LEFT).get([upstream, route]),
+        }
+    }
+
+    /// A retry is sent; `outcome` is the word of what ended the try before it.
+    pub fn retried(&self, outcome: &'static str) {
+        self.retried.inc(outcome);
+    }
+
+    /// A failed try is not repeated.
+    pub fn skipped(&self, why: &'static str) {
+        self.skipped.inc(why);
+    }
+
+    /// The balance of the budget. Set it when the room is built too: the gauge cannot know a full budget by itself.
+    pub fn budget_left(&self, retries: f64) {
+        self.budget_left.set(retries);
+    }
+}

@@ -1,0 +1,138 @@
+//! The whole way of a request, on one page, in the order in which a request meets it.
+//!
+//! Each worker builds its own stacks, one for each route it has met; what a layer shares with other workers (a breaker, a
+//! budget, an ejector) is handed in. A layer that a policy turns off is still there and lets pass, so the order below is
+//! the order of every route.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use tower::Service;
+use tower::ServiceBuilder;
+
+use crate::balance::Balance;
+use crate::endpoint::Cluster;
+use crate::endpoint::pool::Patience;
+use crate::endpoint::pool::Pools;
+use crate::http::Call;
+use crate::http::Fault;
+use crate::http::Outcome;
+use crate::http::Reason;
+use crate::http::ResponseBody;
+use crate::kit::mode::Mode;
+use crate::policy::breaker;
+use crate::policy::correlation;
+use crate::policy::deadline;
+use crate::policy::eject;
+use crate::policy::retry;
+use crate::telemetry::UpstreamMetrics;
+use crate::telemetry::layer::Observe;
+use crate::telemetry::layer::ObserveLayer;
+use crate::telemetry::layer::Observer;
+
+/// What one route on one worker is made of.
+pub struct Parts {
+    pub observer: Observer,
+    pub correlation: correlation::metrics::Metrics,
+    pub deadline: deadline::Settings,
+    pub retry: Option<(retry::Settings, Arc<retry::Budget>, Arc<retry::metrics::Metrics>)>,
+    pub breaker: Option<(Arc<breaker::Breaker>, Mode)>,
+    pub ejector: Option<Arc<eject::Ejector>>,
+    pub cluster: Arc<Cluster>,
+    pub pools: Rc<Pools>,
+    pub upstream: Arc<UpstreamMetrics>,
+}
+
+/// A route's stack, outermost layer first.
+pub type Stack = Observe<
+    correlation::Correlation<
+        deadline::Deadline<
+            retry::Retry<
+                correlation::TrySpan<
+                    breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
+                >,
+            >,
+        >,
+    >,
+>;
+
+/// The way of a request, from the client's side to the upstream's.
+#[must_use]
+pub fn build(parts: Parts) -> Stack {
+    let patience = Patience {
+        connect: parts.deadline.connect,
+        idle: parts.deadline.idle,
+    };
+    ServiceBuilder::new()
+        // Sees what the client sees: also faults, which become answers here, and clients that leave.
+        .layer(ObserveLayer::new(parts.observer))
+        // Outside whatever may refuse, so that every answer carries a request ID.
+        .layer(correlation_layer(parts.correlation))
+        // Outside retry: the time of a call is that of all its tries and the waits between them.
+        .layer(deadline::DeadlineLayer::new(parts.deadline.clone()))
+        // Outside everything that judges a single try. A breaker's refusal comes through and is not repeated.
+        .layer(retry::RetryLayer::new(parts.retry))
+        // --- from here on once for each try ---
+        // Each try is a span of its own to the upstream.
+        .layer(correlation::TryLayer::new())
+        // Counts tries, not calls: an upstream that only answers the third try is failing.
+        .layer(breaker::BreakerLayer::new(parts.breaker))
+        // Inside the breaker, so that a refusal is no failure of an endpoint; outside the timeout, so that slowness is.
+        .layer(eject::EjectLayer::new(parts.ejector))
+        // Around choosing and connecting too: waiting for an endpoint or a connection uses up the try.
+        .layer(deadline::TryLayer::new(parts.deadline))
+        // Chooses the endpoint; its pool connects, sends, and waits for the response head.
+        .service(Balance::new(
+            parts.cluster,
+            parts.pools,
+            parts.upstream,
+            patience,
+        ))
+}
+
+/// The stack of requests that are refused before a route is found: told and correlated like any other.
+pub type RefusingStack = Observe<correlation::Correlation<Refuse>>;
+
+/// See [`RefusingStack`].
+#[must_use]
+pub fn refusing(
+    observer: Observer,
+    correlation: correlation::metrics::Metrics,
+) -> RefusingStack {
+    ServiceBuilder::new()
+        .layer(ObserveLayer::new(observer))
+        .layer(correlation_layer(correlation))
+        .service(Refuse)
+}
+
+fn correlation_layer(
+    metrics: correlation::metrics::Metrics,
+) -> correlation::CorrelationLayer {
+    correlation::CorrelationLayer::new(correlation::Settings::default(), metrics)
+}
+
+/// Gives back the fault on the trail; a call without one, a CONNECT that may pass, gets an empty 200.
+#[derive(Clone, Copy, Debug)]
+pub struct Refuse;
+
+impl Service<Call> for Refuse {
+    type Response = http::Response<ResponseBody>;
+    type Error = Fault;
+    type Future = std::future::Ready<Outcome>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let fault = call.trail.refusal.take();
+        let is_connect = call.head.method == http::Method::CONNECT;
+        std::future::ready(match fault {
+            Some(fault) => Err(fault),
+            None if is_connect => Ok(http::Response::new(ResponseBody::empty())),
+            None => Err(Fault::unsent(Reason::NoEndpoint)),
+        })
+    }
+}

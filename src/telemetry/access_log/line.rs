@@ -1,0 +1,199 @@
+//! One line of the access log, and how it is written.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::json::Object;
+use crate::http::Reason;
+
+/// What a line tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that outrider could read.
+    Request,
+    /// A connection passed through unread.
+    Tunnel,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// What is known when a request or tunnel has ended. Fields that are empty, zero or `None` where so documented are left
+/// out of the line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// `kind`.
+    pub kind: Kind,
+    /// `time`: when it began, since 1970-01-01T00:00:00Z.
+    pub began: Duration,
+    /// `request_id`; left out when empty.
+    pub request_id: &'a [u8],
+    /// `trace_id`, 32 hex digits; left out when empty.
+    pub trace_id: &'a [u8],
+    /// `client`: the policy's `service`; left out when empty.
+    pub client: &'a str,
+    /// `upstream`: the name in the policy.
+    pub upstream: &'a str,
+    /// `route`: the match text in the policy; left out when empty.
+    pub route: &'a str,
+    /// `host`: what the application asked for; left out when empty.
+    pub host: &'a [u8],
+    /// `method`; left out when empty.
+    pub method: &'a [u8],
+    /// `path`; left out when empty. A query may be handed in: it is never written, since it may carry secrets.
+    pub path: &'a [u8],
+    /// `protocol` of the application's side, such as `HTTP/1.1`; left out when empty.
+    pub protocol: &'a str,
+    /// `status` sent to the application; left out when 0.
+    pub status: u16,
+    /// `reason`: the word when outrider answered or ended it; left out when the upstream did.
+    pub reason: Option<Reason>,
+    /// `tries` sent towards endpoints; written for requests.
+    pub tries: u32,
+    /// `retry_skipped`: why a retry that might have helped was not made.
+    pub retry_skipped: Option<&'static str>,
+    /// `endpoint` of the last try.
+    pub endpoint: Option<SocketAddr>,
+    /// `duration_ms`: until the last byte.
+    pub duration: Duration,
+    /// `head_ms`: until the response head was sent on.
+    pub head: Option<Duration>,
+    /// `bytes_in`: body bytes from the application.
+    pub bytes_in: u64,
+    /// `bytes_out`: body bytes to the application.
+    pub bytes_out: u64,
+    /// `sni`: the server name in a tunnelled TLS handshake.
+    pub sni: Option<&'a [u8]>,
+    /// `tunnel`: its kind, `TunnelKind::word`.
+    pub tunnel: Option<&'static str>,
+}
+
+impl Line<'_> {
+    /// A line that says nothing yet, to be filled by struct update.
+    #[must_use]
+    pub const fn new(kind: Kind, began: Duration) -> Self {
+        Self {
+            kind,
+            began,
+            request_id: b"",
+            trace_id: b"",
+            client: "",
+            upstream: "",
+            route: "",
+            host: b"",
+            method: b"",
+            path: b"",
+            protocol: "",
+            status: 0,
+            reason: None,
+            tries: 0,
+            retry_skipped: None,
+            endpoint: None,
+            duration: Duration::ZERO,
+            head: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            sni: None,
+            tunnel: None,
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
+        let mut object = Object::open(out);
+        object.word("time", stamp.format(self.began));
+        object.word("kind", self.kind.word());
+        object.text_if("request_id", self.request_id);
+        object.text_if("trace_id", self.trace_id);
+        object.text_if("client", self.client.as_bytes());
+        object.text("upstream", self.upstream.as_bytes());
+        object.text_if("route", self.route.as_bytes());
+        object.text_if("host", self.host);
+        object.text_if("method", self.method);
+        object.text_if("path", without_query(self.path));
+        object.text_if("protocol", self.protocol.as_bytes());
+        if self.status != 0 {
+            object.number("status", self.status);
+        }
+        if let Some(reason) = self.reason {
+            object.word("reason", reason.word());
+        }
+        if self.kind == Kind::Request {
+            object.number("tries", self.tries);
+        }
+        if let Some(why) = self.retry_skipped {
+            object.word("retry_skipped", why);
+        }
+        if let Some(endpoint) = self.endpoint {
+            object.address("endpoint", endpoint);
+        }
+        object.millis("duration_ms", micros(self.duration));
+        if let Some(head) = self.head {
+            object.millis("head_ms", micros(head));
+        }
+        object.number("bytes_in", self.bytes_in);
+        object.number("bytes_out", self.bytes_out);
+        if let Some(sni) = self.sni {
+            object.text("sni", sni);
+        }
+        if let Some(kind) = self.tunnel {
+            object.word("tunnel", kind);
+        }
+        object.close();
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The fragment goes too: it has no business in a request target, and what has no business may hold anything.
+fn without_query(path: &[u8]) -> &[u8] {
+    let end = path
+        .iter()
+        .position(|byte| matches!(byte, b'?' | b'#'))
+        .unwrap_or(path.len());
+    &path[..end]
+}
+
+/// RFC 3339 in UTC with milliseconds. The calendar is worked out once a second; in between only the last digits change.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Stamp {
+    const MILLIS_AT: usize = "2026-01-31T23:59:59.".len();
+
+    pub(super) const fn new() -> Self {
+        Self {
+            second: None,
+            text: String::new(),
+        }
+    }
+
+    pub(super) fn format(&mut self, since: Duration) -> &str {
+        if self.second != Some(since.as_secs()) {
+            self.second = Some(since.as_secs());
+            self.text = i64::try_from(since.as_secs())
+                .ok()
+                .and_then(|second| jiff::Timestamp::from_second(second).ok())
+                .unwrap_or(jiff::Timestamp::MAX)
+                .strftime("%Y-%m-%dT%H:%M:%S.")
+                .to_string();
+        }
+        self.text.truncate(Self::MILLIS_AT);
+        let millis = since.subsec_millis();
+        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+            self.text.push(char::from_digit(digit, 10).unwrap_or('0'));
+        }
+        self.text.push('Z');
+        &self.text
+    }
+}
