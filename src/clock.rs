@@ -8,12 +8,14 @@ use std::time::SystemTime;
 
 /// Monotonic time. Under a paused tokio clock it is the paused time.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// Wall-clock time since 1970-01-01T00:00:00Z; zero if the system clock stands before it.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn unix() -> Duration {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -34,14 +34,25 @@ use crate::telemetry::layer::Observer;
 
 /// What one route on one worker is made of.
 pub struct Parts {
+    /// Counts and logs.
     pub observer: Observer,
+    /// Counts where identities come from.
     pub correlation: correlation::metrics::Metrics,
+    /// `timeout` of the route.
     pub deadline: deadline::Settings,
+    /// Counts what ran out of time.
+    pub expiries: Arc<deadline::metrics::Metrics>,
+    /// `retry` of the route, with the budget it draws on; `None` is off.
     pub retry: Option<(retry::Settings, Arc<retry::Budget>, Arc<retry::metrics::Metrics>)>,
+    /// The breaker, and how this route obeys it; `None` is off.
     pub breaker: Option<(Arc<breaker::Breaker>, Mode)>,
+    /// Ejection of the upstream; `None` is off.
     pub ejector: Option<Arc<eject::Ejector>>,
+    /// The endpoints.
     pub cluster: Arc<Cluster>,
+    /// This worker's connections.
     pub pools: Rc<Pools>,
+    /// Counts connections.
     pub upstream: Arc<UpstreamMetrics>,
 }
 
@@ -82,7 +93,7 @@ pub fn build(parts: Parts) -> Stack {
         // Inside the breaker, so that a refusal is no failure of an endpoint; outside the timeout, so that slowness is.
         .layer(eject::EjectLayer::new(parts.ejector))
         // Around choosing and connecting too: waiting for an endpoint or a connection uses up the try.
-        .layer(deadline::TryLayer::new(parts.deadline))
+        .layer(deadline::TryLayer::new(parts.deadline, parts.expiries))
         // Chooses the endpoint; its pool connects, sends, and waits for the response head.
         .service(Balance::new(
             parts.cluster,
@@ -136,3 +147,6 @@ impl Service<Call> for Refuse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

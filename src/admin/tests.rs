@@ -285,7 +285,7 @@ fn garbage_harms_nobody_else() {
         if !draws.chance(0.1) {
             return;
         }
-        let mut bytes: Vec<u8> = (0..draws.below(64)).map(|_| draws.next() as u8).collect();
+        let mut bytes: Vec<u8> = (0..draws.below(64)).map(|_| draws.bits() as u8).collect();
         // An end, so that the server need not wait for one.
         bytes.extend_from_slice(b"\r\n\r\n\r\n");
         let mut stream = TcpStream::connect(admin.address).unwrap();
@@ -376,7 +376,7 @@ fn any_text_can_be_masked() {
         let pool = ['a', 'B', ':', '/', '@', '?', 'é', '漢', '_', '\u{0}'];
         let mut text = || {
             (0..draws.below(20))
-                .map(|_| *draws.pick(&pool))
+                .map(|_| draws.pick(&pool))
                 .collect::<String>()
         };
         let (key, inner) = (text(), text());

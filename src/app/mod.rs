@@ -326,7 +326,7 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
 
 /// The worker threads.
 struct Crew {
-    senders: Vec<mpsc::UnboundedSender<listen::Accepted>>,
+    senders: Vec<mpsc::Sender<listen::Accepted>>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -342,7 +342,7 @@ impl Crew {
             threads: Vec::new(),
         };
         for index in 0..count.max(1) {
-            let (sender, accepted) = mpsc::unbounded_channel();
+            let (sender, accepted) = mpsc::channel(BACKLOG);
             let (shared, buffer, drain) = (Arc::clone(shared), log.buffer(), drain.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -372,13 +372,13 @@ struct Control {
 
 impl Control {
     fn run(mut self, runtime: &Runtime) {
-        let (ask, reloads) = mpsc::unbounded_channel();
+        // One place: a reload that is asked for while another waits is the same reload.
+        let (ask, reloads) = mpsc::channel(1);
         let _watcher = self.watch.clone().map(|sources| {
             let revision = self.shared.tree.load().policy.revision.clone();
-            let ask = ask.clone();
             config::watch::watch(sources, revision, move || {
-                // The receiver lives until the process stops, and then no reload is wanted.
-                let _ = ask.send(());
+                // Full: one waits already. Closed: the process stops.
+                let _ = ask.try_send(());
             })
         });
         runtime.block_on(self.serve(reloads));
@@ -394,7 +394,7 @@ impl Control {
         tracing::info!("stopped");
     }
 
-    async fn serve(&mut self, mut reloads: mpsc::UnboundedReceiver<()>) {
+    async fn serve(&mut self, mut reloads: mpsc::Receiver<()>) {
         let doors = std::mem::take(&mut self.doors);
         let accepting: Vec<_> = doors
             .into_iter()
@@ -447,6 +447,8 @@ impl Control {
     }
 }
 
+/// Connections on their way to one worker. A worker that is so far behind is stuck, and refusing is kinder than waiting.
+const BACKLOG: usize = 1024;
 /// Time between two looks for destinations that nobody calls any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 

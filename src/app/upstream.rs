@@ -24,6 +24,7 @@ use crate::kit::mode::Mode;
 use crate::policy::breaker;
 use crate::policy::breaker::Breaker;
 use crate::policy::breaker::config::Scope;
+use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::eject::Ejector;
 use crate::policy::retry;
@@ -68,6 +69,8 @@ pub struct Route {
     pub budget: Option<Arc<Budget>>,
     /// What is counted about its retries.
     pub retries: Arc<retry::metrics::Metrics>,
+    /// What is counted about its timeouts.
+    pub expiries: Arc<deadline::metrics::Metrics>,
     /// Handles.
     pub metrics: Arc<RouteMetrics>,
 }
@@ -87,7 +90,7 @@ impl Live {
         let metrics = telemetry.upstream(name);
         let (cluster, watch) = match before {
             Some(before) => (Arc::clone(&before.cluster), before.watch.clone()),
-            None => discover(name, &key, upstream, resolver, &metrics),
+            None => discover(&key, upstream, resolver, &metrics),
         };
         let eject = match upstream {
             Some(upstream) => &upstream.eject,
@@ -182,7 +185,7 @@ impl Live {
                 json!({
                     "route": route.policy.name,
                     "breaker": breaker.map(|(breaker, _)| breaker.state(now).word()),
-                    "retry_budget_left": route.budget.as_ref().map(|budget| budget.left()),
+                    "retry_budget_left": route.budget.as_deref().map(Budget::left),
                 })
             })
             .collect();
@@ -204,7 +207,6 @@ impl Live {
 }
 
 fn discover(
-    name: &str,
     key: &Key,
     upstream: Option<&config::Upstream>,
     resolver: &Arc<Resolver>,
@@ -221,9 +223,8 @@ fn discover(
             let cluster = Cluster::waiting();
             let watched = Arc::clone(&cluster);
             let metrics = Arc::clone(metrics);
-            let (name, asked) = (name.to_owned(), host.clone());
             let watch = resolver.watch(host, *port, move |update| {
-                apply(&name, &asked, &watched, &metrics, update);
+                apply(&watched, &metrics, update);
             });
             (cluster, Some(Arc::new(watch)))
         }
@@ -232,7 +233,7 @@ fn discover(
     }
 }
 
-fn apply(name: &str, host: &str, cluster: &Cluster, metrics: &UpstreamMetrics, update: Update) {
+fn apply(cluster: &Cluster, metrics: &UpstreamMetrics, update: Update) {
     match update {
         Update::Endpoints(addresses) => {
             metrics.resolved();
@@ -242,11 +243,9 @@ fn apply(name: &str, host: &str, cluster: &Cluster, metrics: &UpstreamMetrics, u
         Update::Confirmed => metrics.resolved(),
         Update::Failed(failure) => {
             metrics.lookup_failed(failure.kept > 0);
-            tracing::warn!(upstream = name, %host, why = ?failure.why, kept = failure.kept, "a name does not resolve");
             cluster.fail(Reason::DnsFailed);
         }
         Update::Gone => {
-            tracing::warn!(upstream = name, %host, "a name does not exist any more");
             metrics.set_endpoints(0);
             cluster.clear(Reason::DnsFailed);
         }
@@ -303,6 +302,11 @@ impl Routes<'_> {
             breaker,
             budget,
             retries: Arc::new(retry::metrics::Metrics::new(
+                self.telemetry,
+                self.name,
+                &route.name,
+            )),
+            expiries: Arc::new(deadline::metrics::Metrics::new(
                 self.telemetry,
                 self.name,
                 &route.name,

@@ -92,7 +92,7 @@ impl Worker {
         let refusing = refusing(index, &shared, &tree, &log, &correlation);
         Rc::new(Self {
             index,
-            pools: Pools::new(shared.own.clone()),
+            pools: Pools::new(shared.own.clone(), Arc::clone(&shared.telemetry)),
             log,
             correlation,
             local: RefCell::new(Local {
@@ -192,6 +192,7 @@ impl Worker {
             },
             correlation: self.correlation.clone(),
             deadline: route.policy.deadline.clone(),
+            expiries: Arc::clone(&route.expiries),
             retry: retry.map(|(settings, budget)| {
                 (
                     settings.clone(),
@@ -248,7 +249,7 @@ pub fn run(
     index: usize,
     shared: Arc<Shared>,
     buffer: LogBuffer,
-    accepted: mpsc::UnboundedReceiver<Accepted>,
+    accepted: mpsc::Receiver<Accepted>,
     drain: CancellationToken,
 ) -> std::io::Result<()> {
     telemetry::enter_worker(index);
@@ -264,7 +265,7 @@ async fn serve(
     index: usize,
     shared: Arc<Shared>,
     buffer: LogBuffer,
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    mut accepted: mpsc::Receiver<Accepted>,
     drain: CancellationToken,
 ) {
     let drain_for = shared.drain;

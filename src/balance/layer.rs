@@ -49,6 +49,7 @@ struct View {
 }
 
 impl Balance {
+    /// Sends to `cluster` over this worker's `pools`.
     #[must_use]
     pub fn new(
         cluster: Arc<Cluster>,
@@ -74,6 +75,9 @@ impl Shared {
         let mut view = self.view.borrow_mut();
         let set = self.cluster.set();
         if !Arc::ptr_eq(&set, &view.set) {
+            for pool in &view.pools {
+                pool.sweep(now);
+            }
             view.pools = set
                 .endpoints
                 .iter()
@@ -128,13 +132,12 @@ impl Shared {
     async fn send(&self, call: Call) -> Outcome {
         let trail = Rc::clone(&call.trail);
         let now = clock::now();
-        let (endpoint, pool) = match self.choose(&trail, now) {
-            Some(chosen) => chosen,
-            None => {
-                self.cluster.known().await;
-                self.choose(&trail, clock::now())
-                    .ok_or_else(|| self.nobody())?
-            }
+        let (endpoint, pool) = if let Some(chosen) = self.choose(&trail, now) {
+            chosen
+        } else {
+            self.cluster.known().await;
+            self.choose(&trail, clock::now())
+                .ok_or_else(|| self.nobody())?
         };
         trail.tries.set(trail.tries.get() + 1);
         trail.mark_tried(endpoint.id);

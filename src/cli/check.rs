@@ -5,8 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::out;
 use crate::cli::paint::Paint;
@@ -67,7 +66,10 @@ pub fn run(args: &Args) -> ExitCode {
         (None, None) => return out::refuse("the policy neither loads nor has a fault; this is a bug"),
     };
     let text = match args.format {
-        Format::Json => format!("{}\n", json(findings)),
+        Format::Json => match json(findings) {
+            Ok(list) => format!("{list}\n"),
+            Err(error) => return out::refuse(&format!("the findings cannot be written as JSON: {error}")),
+        },
         Format::Sarif => format!("{}\n", sarif::log(findings)),
         Format::Text => text(findings, loaded.as_ref(), Paint::to(&io::stdout())),
     };
@@ -85,31 +87,45 @@ pub fn exit(findings: &[Fault], strict: bool) -> u8 {
     if refused { out::FINDINGS } else { 0 }
 }
 
+/// One finding of `--format json`: these fields, in this order, and no others.
+#[derive(Serialize)]
+struct Finding<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    severity: &'static str,
+    code: &'static str,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
 /// The findings as the list of `--format json`.
-#[must_use]
-pub fn json(findings: &[Fault]) -> Value {
-    let object = |fault: &Fault| {
-        json!({
-            "file": fault.file,
-            "line": fault.line,
-            "column": fault.column,
-            "severity": fault.severity.word(),
-            "code": fault.code,
-            "message": fault.message,
-            "hint": fault.hint,
-        })
-    };
-    findings.iter().map(object).collect()
+///
+/// # Errors
+/// None that plain text and numbers could cause.
+pub fn json(findings: &[Fault]) -> serde_json::Result<String> {
+    fn finding(fault: &Fault) -> Finding<'_> {
+        Finding {
+            file: &fault.file,
+            line: fault.line,
+            column: fault.column,
+            severity: fault.severity.word(),
+            code: fault.code,
+            message: &fault.message,
+            hint: fault.hint.as_deref(),
+        }
+    }
+    serde_json::to_string(&findings.iter().map(finding).collect::<Vec<_>>())
 }
 
 /// The report for a person.
 #[must_use]
 pub fn text(findings: &[Fault], loaded: Option<&Loaded>, paint: Paint) -> String {
     let mut out: String = findings.iter().map(|fault| told(fault, paint)).collect();
+    if !findings.is_empty() {
+        out.push('\n');
+    }
     if let Some(loaded) = loaded {
-        if !findings.is_empty() {
-            out.push('\n');
-        }
         out.push_str(&worst(loaded, paint));
         out.push('\n');
     }

@@ -27,6 +27,7 @@ use clap::Subcommand;
 #[derive(Debug, Parser)]
 #[command(
     name = "outrider",
+    bin_name = "outrider",
     version,
     about = "A sidecar that keeps a service's outbound calls working while what they call does not",
     long_about = "\
@@ -59,7 +60,13 @@ enum Command {
     /// Tell what happens to one request: upstream, route, and each value with its origin
     Route(route::Args),
     /// Look at a policy as outrider understands it
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  outrider policy show policy.yaml
+  outrider policy show --expanded policy.yaml"
+    )]
     Policy(policy::Command),
     /// Print the JSON Schema of the policy language
     Schema(schema::Args),

@@ -101,7 +101,7 @@ pub fn normalised(loaded: &Loaded) -> String {
         match current {
             Some((known, base)) if known == index => {
                 let own: Vec<Effect> = route.values.iter().filter(|effect| !stands(base, effect)).cloned().collect();
-                let _ = writeln!(out, "      - match: {}", plain(&route.route));
+                let _ = writeln!(out, "      - match: {}", text(&route.route));
                 Node::of(&own).print(&mut out, "        ");
             }
             _ => {
@@ -109,7 +109,7 @@ pub fn normalised(loaded: &Loaded) -> String {
                     out.push_str("upstreams:\n");
                 }
                 current = Some((index, &route.values));
-                let _ = writeln!(out, "  - upstream: {}", plain(&route.upstream));
+                let _ = writeln!(out, "  - upstream: {}", text(&route.upstream));
                 Node::of(&written(&route.values)).print(&mut out, "    ");
                 if !loaded.policy.upstreams[index].routes.is_empty() {
                     out.push_str("    routes:\n");
@@ -170,21 +170,23 @@ impl Node {
     }
 }
 
-/// A value as YAML reads it back: bare where it can stand bare, else in double quotes.
+/// A value as YAML reads it back; a list keeps its brackets.
 fn plain(value: &str) -> String {
-    if let Some(items) = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
-        && !value.contains("]:")
-    {
-        let items: Vec<String> = items.split(", ").filter(|item| !item.is_empty()).map(plain).collect();
-        return format!("[{}]", items.join(", "));
+    // An IPv6 address has brackets too, but a port behind them.
+    match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(items) => {
+            let items: Vec<String> = items.split(", ").filter(|item| !item.is_empty()).map(plain).collect();
+            format!("[{}]", items.join(", "))
+        }
+        None => text(value),
     }
+}
+
+/// Bare where it can stand bare, else in double quotes: a JSON string is a YAML double-quoted scalar.
+fn text(value: &str) -> String {
     let inside = |c: char| c.is_ascii_alphanumeric() || "._-/%:+".contains(c);
     let bare = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
         && value.chars().all(inside)
         && !value.ends_with(':');
-    if bare {
-        return value.to_owned();
-    }
-    // A JSON string is a YAML double-quoted scalar.
-    serde_json::Value::from(value).to_string()
+    if bare { value.to_owned() } else { serde_json::Value::from(value).to_string() }
 }

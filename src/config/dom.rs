@@ -119,15 +119,39 @@ fn broken(error: &serde_saphyr::Error) -> Broken {
         | E::AliasExpansionLimitExceeded { .. }
         | E::AliasReplayStackDepthExceeded { .. }
         | E::AliasReplayCounterOverflow { .. } => Why::Limit,
+        // The parser has a bound of its own on nesting, which it reaches before ours counts.
+        _ if inner.to_string().contains("recursion limit") => Why::Limit,
         _ => Why::Syntax,
     };
     // Of an error behind an alias, where it is used.
-    let span = error.without_snippet().location().or_else(|| inner.location()).map_or(Span { line: 1, column: 1, end: 1 }, |at| span_of(&at));
+    let span = error
+        .without_snippet()
+        .location()
+        .or_else(|| inner.location())
+        .map_or(
+            Span {
+                line: 1,
+                column: 1,
+                end: 1,
+            },
+            |at| span_of(&at),
+        );
     let message = match (why, inner) {
-        (Why::Limit, E::Budget { breach: serde_saphyr::budget::BudgetBreach::Depth { .. }, .. }) => {
+        (
+            Why::Limit,
+            E::Budget {
+                breach: serde_saphyr::budget::BudgetBreach::Depth { .. },
+                ..
+            },
+        ) => {
             format!("nested more than {MAX_DEPTH} levels deep")
         }
-        (Why::Limit, E::Budget { .. }) => "more anchors, aliases or values than a policy can need".to_owned(),
+        (Why::Limit, other) if other.to_string().contains("recursion limit") => {
+            format!("nested more than {MAX_DEPTH} levels deep")
+        }
+        (Why::Limit, E::Budget { .. }) => {
+            "more anchors, aliases or values than a policy can need".to_owned()
+        }
         (Why::Limit, _) => format!("aliases that stand for more than {MAX_REPLAYED} values"),
         (_, E::NullIntoString { .. }) => "a key is empty or null".to_owned(),
         _ => {
@@ -141,7 +165,11 @@ fn broken(error: &serde_saphyr::Error) -> Broken {
 fn span_of(at: &Location) -> Span {
     let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let (line, column) = (narrow(at.line()).max(1), narrow(at.column()).max(1));
-    Span { line, column, end: column.saturating_add(narrow(at.span().len())) }
+    Span {
+        line,
+        column,
+        end: column.saturating_add(narrow(at.span().len())),
+    }
 }
 
 /// The text behind a scalar, exactly as written.
@@ -155,26 +183,55 @@ fn written<'a>(at: &Location, text: &'a str) -> Option<&'a str> {
 /// by a merge (`<<`), is shown where it is written, because that is the line to change.
 fn settle(raw: Spanned<Raw>, inside: bool, text: &str) -> Node {
     let aliased = inside || raw.referenced != raw.defined;
-    let span = span_of(if inside { &raw.defined } else { &raw.referenced });
+    let span = span_of(if inside {
+        &raw.defined
+    } else {
+        &raw.referenced
+    });
     let kind = match raw.value {
         Raw::Null => Kind::Null,
         Raw::Scalar(value) => scalar(value, &raw.defined, text),
-        Raw::Seq(items) => Kind::Seq(items.into_iter().map(|item| settle(item, aliased, text)).collect()),
-        Raw::Map(pairs) => Kind::Map(pairs.into_iter().map(|pair| settle_pair(pair, aliased, text)).collect()),
+        Raw::Seq(items) => Kind::Seq(
+            items
+                .into_iter()
+                .map(|item| settle(item, aliased, text))
+                .collect(),
+        ),
+        Raw::Map(pairs) => Kind::Map(
+            pairs
+                .into_iter()
+                .map(|pair| settle_pair(pair, aliased, text))
+                .collect(),
+        ),
     };
     Node { kind, span }
 }
 
-fn settle_pair((key, value): (Spanned<RawKey>, Spanned<Raw>), inside: bool, text: &str) -> (Key, Node) {
+fn settle_pair(
+    (key, value): (Spanned<RawKey>, Spanned<Raw>),
+    inside: bool,
+    text: &str,
+) -> (Key, Node) {
     let merged = inside || key.referenced != key.defined;
-    (Key { text: key.value.0, span: span_of(&key.defined) }, settle(value, merged, text))
+    (
+        Key {
+            text: key.value.0,
+            span: span_of(&key.defined),
+        },
+        settle(value, merged, text),
+    )
 }
 
 /// The text of a plain scalar as it was written; of a quoted, folded or block scalar, what it stands for.
 fn scalar(value: String, at: &Location, text: &str) -> Kind {
     let raw = written(at, text).unwrap_or_default().trim();
-    let stands_for_itself = !raw.is_empty() && !raw.contains('\n') && !raw.starts_with(['"', '\'', '|', '>']);
-    Kind::Scalar(if stands_for_itself { raw.to_owned() } else { value })
+    let stands_for_itself =
+        !raw.is_empty() && !raw.contains('\n') && !raw.starts_with(['"', '\'', '|', '>']);
+    Kind::Scalar(if stands_for_itself {
+        raw.to_owned()
+    } else {
+        value
+    })
 }
 
 /// A key of any scalar kind, as text.

@@ -46,7 +46,9 @@ impl Effective {
     /// The values of one route: the upstream by its index in the policy (`None` is unmatched traffic), the route by its name.
     #[must_use]
     pub fn find(&self, upstream: Option<usize>, route: &str) -> Option<&EffectiveRoute> {
-        self.routes.iter().find(|known| known.upstream_index == upstream && known.route == route)
+        self.routes
+            .iter()
+            .find(|known| known.upstream_index == upstream && known.route == route)
     }
 
     /// The text of `policy show --expanded`: one value a line, its origin behind it.
@@ -55,7 +57,11 @@ impl Effective {
         let mut out = String::new();
         section(&mut out, "policy", &self.global);
         for route in &self.routes {
-            let title = if route.route == "*" { route.upstream.clone() } else { format!("{} {}", route.upstream, route.route) };
+            let title = if route.route == "*" {
+                route.upstream.clone()
+            } else {
+                format!("{} {}", route.upstream, route.route)
+            };
             out.push('\n');
             section(&mut out, &title, &route.values);
         }
@@ -64,24 +70,55 @@ impl Effective {
 }
 
 fn section(out: &mut String, title: &str, values: &[Effect]) {
-    let widest = |of: fn(&Effect) -> &str| values.iter().map(|effect| of(effect).chars().count()).max().unwrap_or(0);
+    let widest = |of: fn(&Effect) -> &str| {
+        values
+            .iter()
+            .map(|effect| of(effect).chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     // One long list must not push every origin off the screen.
-    let (path, value) = (widest(|effect| &effect.path), widest(|effect| &effect.value).min(24));
+    let (path, value) = (
+        widest(|effect| &effect.path),
+        widest(|effect| &effect.value).min(24),
+    );
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{title}");
     for effect in values {
-        let _ = writeln!(out, "  {:path$}  {:value$}  {}", effect.path, effect.value, effect.origin);
+        let _ = writeln!(
+            out,
+            "  {:path$}  {:value$}  {}",
+            effect.path, effect.value, effect.origin
+        );
     }
 }
 
 /// Keys that say which calls a block is about, and blocks that are listed by themselves.
-const NOT_LISTED: &[&str] = &["apiVersion", "kind", "upstream", "match", "use", "routes", "upstreams", "profiles", "defaults"];
+const NOT_LISTED: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "upstream",
+    "match",
+    "use",
+    "routes",
+    "upstreams",
+    "profiles",
+    "defaults",
+];
 
 pub(super) fn list(built: &Built) -> Effective {
-    let mut effective = Effective { global: values(&built.root), routes: Vec::new() };
+    let mut effective = Effective {
+        global: values(&built.root),
+        routes: Vec::new(),
+    };
     let mut add = |upstream_index, upstream: &str, route: &str, merged: &Merged| {
         let (upstream, route) = (upstream.to_owned(), route.to_owned());
-        effective.routes.push(EffectiveRoute { upstream_index, upstream, route, values: values(merged) });
+        effective.routes.push(EffectiveRoute {
+            upstream_index,
+            upstream,
+            route,
+            values: values(merged),
+        });
     };
     add(None, "(unmatched)", "*", &built.fallback);
     for (index, upstream) in built.upstreams.iter().enumerate() {
@@ -101,7 +138,11 @@ fn values(merged: &Merged) -> Vec<Effect> {
 
 fn block(merged: &Merged, prefix: &str, all: &mut Vec<Effect>) {
     let mut add = |path: String, value: String, origin: &Origin| {
-        all.push(Effect { path, value, origin: origin.text.clone() });
+        all.push(Effect {
+            path,
+            value,
+            origin: origin.text.clone(),
+        });
     };
     if !merged.on {
         add(prefix.to_owned(), "off".to_owned(), &merged.origin);
@@ -113,10 +154,18 @@ fn block(merged: &Merged, prefix: &str, all: &mut Vec<Effect>) {
         if later || (prefix.is_empty() && NOT_LISTED.contains(&field.key.name)) {
             continue;
         }
-        let path = if prefix.is_empty() { field.key.name.to_owned() } else { format!("{prefix}.{}", field.key.name) };
+        let path = if prefix.is_empty() {
+            field.key.name.to_owned()
+        } else {
+            format!("{prefix}.{}", field.key.name)
+        };
         match &field.held {
             Held::Value(Value::Unset, _) => {}
-            Held::Value(value, origin) => all.push(Effect { path, value: value.to_string(), origin: origin.text.clone() }),
+            Held::Value(value, origin) => all.push(Effect {
+                path,
+                value: value.to_string(),
+                origin: origin.text.clone(),
+            }),
             Held::Block(inner) => block(inner, &path, all),
         }
     }

@@ -56,7 +56,13 @@ impl fmt::Display for Fault {
         } else {
             write!(f, "{}:{}:{}", self.file, self.line, self.column)?;
         }
-        write!(f, "  {:5} {}: {}", self.severity.word(), self.code, self.message)?;
+        write!(
+            f,
+            "  {:5} {}: {}",
+            self.severity.word(),
+            self.code,
+            self.message
+        )?;
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
@@ -204,16 +210,46 @@ pub(crate) struct Place {
     pub(crate) span: Span,
 }
 
+/// Most errors, and most warnings, that are kept. Nobody reads more, and a file of nothing but faults must not cost more than
+/// one of nothing but policy.
+const MOST: usize = 500;
+
 /// Collects faults; nothing on the way of a file stops at the first.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     pub(crate) files: Vec<Shown>,
     found: Vec<(Place, Fault)>,
+    errors: usize,
+    warnings: usize,
 }
 
 impl Sink {
     /// Adds a fault. The same one twice, as an alias makes it, is told once.
-    pub(crate) fn add(&mut self, code: Code, place: Place, message: impl Into<String>, hint: Option<String>) {
+    pub(crate) fn add(
+        &mut self,
+        code: Code,
+        place: Place,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        let count = match code.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warn => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MOST {
+            self.keep(code, place, message.into(), hint);
+        } else if code.severity == Severity::Error && *count == MOST + 1 {
+            self.keep(
+                code::LIMIT,
+                place,
+                format!("more than {MOST} errors; those found after this place are not told"),
+                None,
+            );
+        }
+    }
+
+    fn keep(&mut self, code: Code, place: Place, message: String, hint: Option<String>) {
         let file = self.files.get(place.file);
         let fault = Fault {
             file: file.map_or_else(String::new, |shown| shown.name.clone()),
@@ -222,9 +258,11 @@ impl Sink {
             end_column: place.span.end.max(place.span.column),
             severity: code.severity,
             code: code.code,
-            message: message.into(),
+            message,
             hint,
-            snippet: file.and_then(|shown| shown.text.as_deref()).map_or_else(String::new, |text| snippet(text, place.span)),
+            snippet: file
+                .and_then(|shown| shown.text.as_deref())
+                .map_or_else(String::new, |text| snippet(text, place.span)),
         };
         if !self.found.iter().any(|(_, known)| *known == fault) {
             self.found.push((place, fault));
@@ -233,12 +271,13 @@ impl Sink {
 
     /// Whether any fault so far refuses the policy.
     pub(crate) fn refuses(&self) -> bool {
-        self.found.iter().any(|(_, fault)| fault.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// All faults by file and place.
     pub(crate) fn finish(mut self) -> Vec<Fault> {
-        self.found.sort_by_key(|(place, fault)| (*place, fault.code));
+        self.found
+            .sort_by_key(|(place, fault)| (*place, fault.code));
         self.found.into_iter().map(|(_, fault)| fault).collect()
     }
 }
@@ -248,15 +287,27 @@ const WIDTH: usize = 100;
 
 /// The line of a span and a caret line under it.
 pub(crate) fn snippet(text: &str, span: Span) -> String {
-    let Some(line) = usize::try_from(span.line).ok().and_then(|line| line.checked_sub(1)).and_then(|at| text.lines().nth(at))
+    let Some(line) = usize::try_from(span.line)
+        .ok()
+        .and_then(|line| line.checked_sub(1))
+        .and_then(|at| text.lines().nth(at))
     else {
         return String::new();
     };
     // Control characters could move the caret line or the terminal's cursor.
-    let line: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: Vec<char> = line
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let start = (span.column.max(1) as usize - 1).min(line.len());
-    let end = (span.end as usize).saturating_sub(1).clamp(start, line.len().max(start));
-    let from = if end.max(start + 1) > WIDTH { start.saturating_sub(WIDTH * 2 / 3) } else { 0 };
+    let end = (span.end as usize)
+        .saturating_sub(1)
+        .clamp(start, line.len().max(start));
+    let from = if end.max(start + 1) > WIDTH {
+        start.saturating_sub(WIDTH * 2 / 3)
+    } else {
+        0
+    };
     let shown: String = line.iter().skip(from).take(WIDTH).collect();
     let lead = if from > 0 { "..." } else { "" };
     let carets = end.min(from + WIDTH).saturating_sub(start).max(1);

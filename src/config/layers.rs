@@ -67,21 +67,43 @@ pub(crate) enum Held {
 }
 
 fn builtin() -> Origin {
-    Origin { text: "builtin".to_owned(), rank: 0, place: None }
+    Origin {
+        text: "builtin".to_owned(),
+        rank: 0,
+        place: None,
+    }
 }
 
 fn origin(layer: &Layer<'_>, line: Place, value: Place) -> Origin {
-    Origin { text: format!("{}:{}", layer.label, line.span.line), rank: layer.rank, place: Some(value) }
+    Origin {
+        text: format!("{}:{}", layer.label, line.span.line),
+        rank: layer.rank,
+        place: Some(value),
+    }
 }
 
 /// Merges the layers, lowest first.
 pub(crate) fn merge(table: &'static Table, layers: &[Layer<'_>]) -> Merged {
     let (on, on_origin) = switched(table, layers);
-    let fields = table.keys.iter().map(|key| Field { key, held: field(key, layers, on, &on_origin) }).collect();
-    Merged { on, origin: on_origin, fields }
+    let fields = table
+        .keys
+        .iter()
+        .map(|key| Field {
+            key,
+            held: field(key, layers, on, &on_origin),
+        })
+        .collect();
+    Merged {
+        on,
+        origin: on_origin,
+        fields,
+    }
 }
 
-fn entries<'a>(key: &'static Key, layers: &[Layer<'a>]) -> impl DoubleEndedIterator<Item = (Layer<'a>, &'a Entry)> {
+fn entries<'a>(
+    key: &'static Key,
+    layers: &[Layer<'a>],
+) -> impl DoubleEndedIterator<Item = (Layer<'a>, &'a Entry)> {
     let found: Vec<_> = layers
         .iter()
         .filter_map(|layer| match layer.say {
@@ -110,7 +132,9 @@ fn field(key: &'static Key, layers: &[Layer<'_>], on: bool, switch: &Origin) -> 
         return Held::Value(mode(key, layers, on), switch.clone());
     }
     match entries(key, layers).next_back() {
-        Some((layer, entry)) => Held::Value(entry.value.clone(), origin(&layer, entry.key_at, entry.at)),
+        Some((layer, entry)) => {
+            Held::Value(entry.value.clone(), origin(&layer, entry.key_at, entry.at))
+        }
         None => Held::Value(value::built_in(&key.kind, key.default), builtin()),
     }
 }
@@ -120,10 +144,12 @@ fn mode(key: &'static Key, layers: &[Layer<'_>], on: bool) -> Value {
     if !on {
         return Value::Word("off");
     }
-    let written = entries(key, layers).rev().find_map(|(_, entry)| match &entry.value {
-        Value::Word(word) if *word != "off" => Some(Value::Word(word)),
-        _ => None,
-    });
+    let written = entries(key, layers)
+        .rev()
+        .find_map(|(_, entry)| match &entry.value {
+            Value::Word(word) if *word != "off" => Some(Value::Word(word)),
+            _ => None,
+        });
     let enabled = match key.kind {
         Kind::Words(words) => words.first().copied().unwrap_or("enforce"),
         _ => "enforce",
@@ -157,7 +183,10 @@ fn switched(table: &'static Table, layers: &[Layer<'_>]) -> (bool, Origin) {
 
 impl Merged {
     pub(crate) fn held(&self, key: &str) -> Option<&Held> {
-        self.fields.iter().find(|field| field.key.name == key).map(|field| &field.held)
+        self.fields
+            .iter()
+            .find(|field| field.key.name == key)
+            .map(|field| &field.held)
     }
 
     /// The value of a key that is not a block.
@@ -185,15 +214,20 @@ impl Merged {
     /// one that came last is the one to speak about.
     pub(crate) fn place_over(&self, key: &str, other: Option<&Origin>) -> Option<Place> {
         let (_, origin) = self.value(key)?;
-        origin.place.filter(|_| other.is_none_or(|other| other.rank <= origin.rank))
+        origin
+            .place
+            .filter(|_| other.is_none_or(|other| other.rank <= origin.rank))
     }
 
     /// Whether a layer of this rank wrote anything in here but `mode`.
     pub(crate) fn written_by(&self, rank: usize) -> bool {
-        self.fields.iter().filter(|field| field.key.name != "mode").any(|field| match &field.held {
-            Held::Value(_, origin) => origin.rank == rank,
-            Held::Block(block) => block.origin.rank == rank || block.written_by(rank),
-        })
+        self.fields
+            .iter()
+            .filter(|field| field.key.name != "mode")
+            .any(|field| match &field.held {
+                Held::Value(_, origin) => origin.rank == rank,
+                Held::Block(block) => block.origin.rank == rank || block.written_by(rank),
+            })
     }
 }
 
@@ -236,7 +270,9 @@ impl Fields for Merged {
         }
     }
     fn list(&self, key: &str) -> Option<Vec<&str>> {
-        let Value::List(items) = self.value(key)?.0 else { return None };
+        let Value::List(items) = self.value(key)?.0 else {
+            return None;
+        };
         let texts = items.iter().filter_map(|(item, _)| match item {
             Value::Text(text) => Some(text.as_str()),
             Value::Word(word) => Some(*word),

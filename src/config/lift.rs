@@ -1,6 +1,7 @@
 //! Decoded documents to one typed policy: merges the layers of every upstream and route, and lifts each block into the
 //! settings of its room.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -84,12 +85,21 @@ struct Under<'a> {
 
 impl<'a> Under<'a> {
     fn with(&self, more: Option<(String, usize, Say<'a>)>) -> Under<'a> {
-        Under { blocks: self.blocks.iter().cloned().chain(more).collect() }
+        Under {
+            blocks: self.blocks.iter().cloned().chain(more).collect(),
+        }
     }
 
     fn merge(&self, table: &'static super::spec::Table) -> Merged {
-        let layers: Vec<Layer<'_>> =
-            self.blocks.iter().map(|(label, rank, say)| Layer { label, rank: *rank, say: *say }).collect();
+        let layers: Vec<Layer<'_>> = self
+            .blocks
+            .iter()
+            .map(|(label, rank, say)| Layer {
+                label,
+                rank: *rank,
+                say: *say,
+            })
+            .collect();
         merge(table, &layers)
     }
 }
@@ -98,40 +108,85 @@ impl<'a> Under<'a> {
 pub(crate) fn build(documents: &[Block], sink: &mut Sink) -> Built {
     let several = documents.len() > 1;
     let label = |block: &Block, what: &str| {
-        let name = sink.files.get(block.place.file).map_or("", |file| file.name.as_str());
-        if several { format!("{name} {what}") } else { what.to_owned() }
+        let name = sink
+            .files
+            .get(block.place.file)
+            .map_or("", |file| file.name.as_str());
+        if several {
+            format!("{name} {what}")
+        } else {
+            what.to_owned()
+        }
     };
     let labels: Vec<Labels> = documents
         .iter()
-        .map(|block| Labels { policy: label(block, "policy"), upstreams: label(block, "upstreams"), defaults: label(block, "defaults") })
+        .map(|block| Labels {
+            policy: label(block, "policy"),
+            upstreams: label(block, "upstreams"),
+            defaults: label(block, "defaults"),
+        })
         .collect();
     let top = documents.iter().zip(&labels).map(|(block, labels)| {
-        (labels.policy.clone(), rank::DEFAULTS, Say::On(block, block.place))
+        (
+            labels.policy.clone(),
+            rank::DEFAULTS,
+            Say::On(block, block.place),
+        )
     });
-    let root = Under { blocks: top.collect() }.merge(&root::ROOT);
-    let defaults = documents.iter().zip(&labels).filter_map(|(block, labels)| match block.entry("defaults") {
-        Some(entry) => match &entry.value {
-            Value::Block(inner) => Some((labels.defaults.clone(), rank::DEFAULTS, Say::On(inner, entry.key_at))),
-            _ => None,
-        },
-        None => None,
-    });
-    let defaults = Under { blocks: defaults.collect() };
+    let root = Under {
+        blocks: top.collect(),
+    }
+    .merge(&root::ROOT);
+    let defaults =
+        documents
+            .iter()
+            .zip(&labels)
+            .filter_map(|(block, labels)| match block.entry("defaults") {
+                Some(entry) => match &entry.value {
+                    Value::Block(inner) => Some((
+                        labels.defaults.clone(),
+                        rank::DEFAULTS,
+                        Say::On(inner, entry.key_at),
+                    )),
+                    _ => None,
+                },
+                None => None,
+            });
+    let defaults = Under {
+        blocks: defaults.collect(),
+    };
     let fallback = defaults.merge(&tables::DEFAULTS);
     let mut profiles = profiles(documents, several, sink);
     let mut upstreams: Vec<BuiltUpstream> = Vec::new();
+    let mut seen: HashMap<Pattern, Place> = HashMap::new();
     for (document, labels) in documents.iter().zip(&labels) {
-        let Some(Value::List(items)) = document.entry("upstreams").map(|entry| &entry.value) else { continue };
+        let Some(Value::List(items)) = document.entry("upstreams").map(|entry| &entry.value) else {
+            continue;
+        };
         for (index, (item, _)) in items.iter().enumerate() {
             if let Value::Block(block) = item {
                 let own = format!("{}[{index}]", labels.upstreams);
-                let built = upstream(block, &own, &defaults, &mut profiles, sink);
-                add_upstream(built, &mut upstreams, sink);
+                let Some(built) = upstream(block, &own, &defaults, &mut profiles, sink) else {
+                    continue;
+                };
+                if let Some(first) = seen.get(&built.pattern) {
+                    let hint = first_at(sink, *first);
+                    let message = format!("the upstream `{}` is already there", built.name);
+                    sink.add(code::DUPLICATE_UPSTREAM, built.at, message, Some(hint));
+                } else {
+                    seen.insert(built.pattern.clone(), built.at);
+                    upstreams.push(built);
+                }
             }
         }
     }
     let profiles = profiles.into_iter().map(|(profile, _)| profile).collect();
-    Built { root, fallback, profiles, upstreams }
+    Built {
+        root,
+        fallback,
+        profiles,
+        upstreams,
+    }
 }
 
 /// What origins call the parts of one file.
@@ -141,41 +196,46 @@ struct Labels {
     defaults: String,
 }
 
-fn profiles<'a>(documents: &'a [Block], several: bool, sink: &mut Sink) -> Vec<(Profile, &'a Block)> {
+fn profiles<'a>(
+    documents: &'a [Block],
+    several: bool,
+    sink: &mut Sink,
+) -> Vec<(Profile, &'a Block)> {
     let mut all: Vec<(Profile, &Block)> = Vec::new();
     for document in documents {
-        let Some(Value::Named(named)) = document.entry("profiles").map(|entry| &entry.value) else { continue };
+        let Some(Value::Named(named)) = document.entry("profiles").map(|entry| &entry.value) else {
+            continue;
+        };
         for (name, at, block) in named {
-            match all.iter().find(|(known, _)| known.name == *name) {
-                Some((first, _)) => {
-                    let hint = first_at(sink, first.at);
-                    sink.add(code::DUPLICATE_PROFILE, *at, format!("the profile `{name}` is already there"), Some(hint));
-                }
-                None => {
-                    let file = sink.files.get(at.file).filter(|_| several);
-                    let label = file.map_or_else(String::new, |file| format!("{} ", file.name)) + "profile " + name;
-                    all.push((Profile { name: name.clone(), label, at: *at, used: false }, block));
-                }
+            if let Some((first, _)) = all.iter().find(|(known, _)| known.name == *name) {
+                let hint = first_at(sink, first.at);
+                let message = format!("the profile `{name}` is already there");
+                sink.add(code::DUPLICATE_PROFILE, *at, message, Some(hint));
+                continue;
             }
+            let file = sink.files.get(at.file).filter(|_| several);
+            let file = file.map_or_else(String::new, |file| format!("{} ", file.name));
+            let profile = Profile {
+                name: name.clone(),
+                label: format!("{file}profile {name}"),
+                at: *at,
+                used: false,
+            };
+            all.push((profile, block));
         }
     }
     all
 }
 
 fn first_at(sink: &Sink, place: Place) -> String {
-    let file = sink.files.get(place.file).map_or("", |file| file.name.as_str());
-    format!("the first is at {file}:{}:{}", place.span.line, place.span.column)
-}
-
-fn add_upstream(built: Option<BuiltUpstream>, all: &mut Vec<BuiltUpstream>, sink: &mut Sink) {
-    let Some(built) = built else { return };
-    match all.iter().find(|known| known.pattern.same(&built.pattern)) {
-        Some(first) => {
-            let hint = first_at(sink, first.at);
-            sink.add(code::DUPLICATE_UPSTREAM, built.at, format!("the upstream `{}` is already there", built.name), Some(hint));
-        }
-        None => all.push(built),
-    }
+    let file = sink
+        .files
+        .get(place.file)
+        .map_or("", |file| file.name.as_str());
+    format!(
+        "the first is at {file}:{}:{}",
+        place.span.line, place.span.column
+    )
 }
 
 fn upstream<'a>(
@@ -186,27 +246,53 @@ fn upstream<'a>(
     sink: &mut Sink,
 ) -> Option<BuiltUpstream> {
     let profile = profile_of(block, profiles, sink);
-    let under = defaults.with(profile).with(Some((label.to_owned(), rank::UPSTREAM, Say::On(block, block.place))));
+    let under = defaults.with(profile).with(Some((
+        label.to_owned(),
+        rank::UPSTREAM,
+        Say::On(block, block.place),
+    )));
     let merged = under.merge(&tables::UPSTREAM);
     let entry = block.entry("upstream")?;
-    let Value::Text(name) = &entry.value else { return None };
+    let Value::Text(name) = &entry.value else {
+        return None;
+    };
     let pattern = Pattern::parse(name).ok()?;
     let mut routes: Vec<BuiltRoute> = Vec::new();
     if let Some(Value::List(items)) = block.entry("routes").map(|entry| &entry.value) {
         for (index, (item, _)) in items.iter().enumerate() {
             let Value::Block(block) = item else { continue };
-            let own = (format!("{label}.routes[{index}]"), rank::ROUTE, Say::On(block, block.place));
-            let Some(route) = route(block, under.with(Some(own)).merge(&tables::ROUTE)) else { continue };
-            match routes.iter().find(|known| known.matcher.same(&route.matcher)) {
+            let own = (
+                format!("{label}.routes[{index}]"),
+                rank::ROUTE,
+                Say::On(block, block.place),
+            );
+            let Some(route) = route(block, under.with(Some(own)).merge(&tables::ROUTE)) else {
+                continue;
+            };
+            match routes
+                .iter()
+                .find(|known| known.matcher.same(&route.matcher))
+            {
                 Some(first) => {
                     let hint = first_at(sink, first.at);
-                    sink.add(code::DUPLICATE_ROUTE, route.at, format!("the route `{}` is already there", route.name), Some(hint));
+                    sink.add(
+                        code::DUPLICATE_ROUTE,
+                        route.at,
+                        format!("the route `{}` is already there", route.name),
+                        Some(hint),
+                    );
                 }
                 None => routes.push(route),
             }
         }
     }
-    Some(BuiltUpstream { name: name.clone(), at: entry.at, pattern, merged, routes })
+    Some(BuiltUpstream {
+        name: name.clone(),
+        at: entry.at,
+        pattern,
+        merged,
+        routes,
+    })
 }
 
 fn profile_of<'a>(
@@ -215,42 +301,82 @@ fn profile_of<'a>(
     sink: &mut Sink,
 ) -> Option<(String, usize, Say<'a>)> {
     let entry = block.entry("use")?;
-    let Value::Text(name) = &entry.value else { return None };
-    if let Some((profile, block)) = profiles.iter_mut().find(|(profile, _)| profile.name == *name) {
+    let Value::Text(name) = &entry.value else {
+        return None;
+    };
+    if let Some((profile, block)) = profiles
+        .iter_mut()
+        .find(|(profile, _)| profile.name == *name)
+    {
         profile.used = true;
-        return Some((profile.label.clone(), rank::PROFILE, Say::On(block, profile.at)));
+        return Some((
+            profile.label.clone(),
+            rank::PROFILE,
+            Say::On(block, profile.at),
+        ));
     }
     let names = profiles.iter().map(|(profile, _)| profile.name.as_str());
     let hint = match suggest::nearest(name, names) {
         Some(guess) => format!("did you mean `{guess}`?"),
         None if profiles.is_empty() => "there are no `profiles`".to_owned(),
         None => {
-            let known: Vec<String> = profiles.iter().map(|(profile, _)| format!("`{}`", profile.name)).collect();
+            let known: Vec<String> = profiles
+                .iter()
+                .map(|(profile, _)| format!("`{}`", profile.name))
+                .collect();
             format!("known are {}", known.join(", "))
         }
     };
-    sink.add(code::UNKNOWN_PROFILE, entry.at, format!("no profile is called `{name}`"), Some(hint));
+    sink.add(
+        code::UNKNOWN_PROFILE,
+        entry.at,
+        format!("no profile is called `{name}`"),
+        Some(hint),
+    );
     None
 }
 
 fn route(block: &Block, merged: Merged) -> Option<BuiltRoute> {
     let entry = block.entry("match")?;
-    let Value::Text(name) = &entry.value else { return None };
+    let Value::Text(name) = &entry.value else {
+        return None;
+    };
     let matcher = Matcher::parse(name).ok()?;
-    Some(BuiltRoute { name: matcher.to_string(), at: entry.at, matcher, merged })
+    Some(BuiltRoute {
+        name: matcher.to_string(),
+        at: entry.at,
+        matcher,
+        merged,
+    })
 }
 
 /// The typed policy. Only called when no fault refuses it.
-pub(crate) fn policy(built: &Built, service: Option<&str>, revision: String, sources: Vec<PathBuf>) -> Policy {
-    let own = built.root.word("service").or(service).unwrap_or("unknown_service");
+pub(crate) fn policy(
+    built: &Built,
+    service: Option<&str>,
+    revision: String,
+    sources: Vec<PathBuf>,
+) -> Policy {
+    let own = built
+        .root
+        .word("service")
+        .or(service)
+        .unwrap_or("unknown_service");
     Policy {
         service: own.to_owned(),
         listen: listen(&built.root),
-        unmatched: if built.root.word("unmatched") == Some("deny") { Unmatched::Deny } else { Unmatched::Pass },
+        unmatched: if built.root.word("unmatched") == Some("deny") {
+            Unmatched::Deny
+        } else {
+            Unmatched::Pass
+        },
         upstreams: built.upstreams.iter().map(lift_upstream).collect(),
         fallback: lift_route("*", None, &built.fallback),
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
-        access_log: built.root.block("telemetry").is_some_and(|telemetry| telemetry.word("log") == Some("json")),
+        access_log: built
+            .root
+            .block("telemetry")
+            .is_some_and(|telemetry| telemetry.word("log") == Some("json")),
         revision,
         sources,
     }
@@ -264,15 +390,27 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
         endpoints: endpoints(merged),
         eject: merged.block("eject").map(eject::Settings::lift),
         breaker: merged.block("breaker").map(breaker::Settings::lift),
-        protocol: if merged.word("protocol") == Some("tcp") { Protocol::Tcp } else { Protocol::Auto },
+        protocol: if merged.word("protocol") == Some("tcp") {
+            Protocol::Tcp
+        } else {
+            Protocol::Auto
+        },
         base: lift_route("*", None, merged),
-        routes: built.routes.iter().map(|route| lift_route(&route.name, Some(&route.matcher), &route.merged)).collect(),
+        routes: built
+            .routes
+            .iter()
+            .map(|route| lift_route(&route.name, Some(&route.matcher), &route.merged))
+            .collect(),
     }
 }
 
 fn endpoints(merged: &Merged) -> Endpoints {
     match merged.list("endpoints") {
-        Some(list) => Endpoints::Static(list.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).collect()),
+        Some(list) => Endpoints::Static(
+            list.iter()
+                .filter_map(|text| text.parse::<SocketAddr>().ok())
+                .collect(),
+        ),
         None if merged.word("endpoints") == Some("original") => Endpoints::Original,
         None => Endpoints::Dns,
     }
@@ -282,13 +420,20 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
     let breaker = merged.block("breaker").map(|block| {
         let settings = breaker::Settings::lift(block);
         // One machine cannot follow two settings, so a route that changes them gets its own.
-        let scope = if block.written_by(rank::ROUTE) { breaker::Scope::Route } else { settings.scope };
+        let scope = if block.written_by(rank::ROUTE) {
+            breaker::Scope::Route
+        } else {
+            settings.scope
+        };
         breaker::Settings { scope, ..settings }
     });
     Route {
         name: name.to_owned(),
         matcher: matcher.cloned(),
-        deadline: merged.block("timeout").map(deadline::Settings::lift).unwrap_or_default(),
+        deadline: merged
+            .block("timeout")
+            .map(deadline::Settings::lift)
+            .unwrap_or_default(),
         retry: merged.block("retry").map(retry::Settings::lift),
         breaker,
     }
@@ -302,12 +447,18 @@ pub(crate) fn listen(root: &Merged) -> Listen {
         outbound: bind("outbound"),
         explicit: bind("explicit"),
         admin: bind("admin"),
-        limits: block.and_then(|block| block.block("limits")).map(Limits::lift).unwrap_or_default(),
+        limits: block
+            .and_then(|block| block.block("limits"))
+            .map(Limits::lift)
+            .unwrap_or_default(),
     }
 }
 
 fn bind(text: &str) -> Option<Bind> {
-    text.parse::<u16>().map(Bind::Loopback).or_else(|_| text.parse::<SocketAddr>().map(Bind::Address)).ok()
+    text.parse::<u16>()
+        .map(Bind::Loopback)
+        .or_else(|_| text.parse::<SocketAddr>().map(Bind::Address))
+        .ok()
 }
 
 impl Limits {

@@ -57,7 +57,12 @@ pub(super) fn run(built: &Built, sink: &mut Sink) {
     }
     for profile in built.profiles.iter().filter(|profile| !profile.used) {
         let hint = format!("name it with `use: {}` or remove it", profile.name);
-        sink.add(code::UNUSED_PROFILE, profile.at, format!("no upstream uses the profile `{}`", profile.name), Some(hint));
+        sink.add(
+            code::UNUSED_PROFILE,
+            profile.at,
+            format!("no upstream uses the profile `{}`", profile.name),
+            Some(hint),
+        );
     }
 }
 
@@ -65,25 +70,51 @@ fn listeners(root: &Merged, sink: &mut Sink) {
     let listen = lift::listen(root);
     let block = root.inside("listen");
     let place = |key: &str| block.and_then(|block| block.place(key));
-    let named = [("outbound", listen.outbound), ("explicit", listen.explicit), ("admin", listen.admin)];
-    if let (None, None, Some(at)) = (listen.outbound, listen.explicit, place("outbound").or_else(|| place("explicit"))) {
+    let named = [
+        ("outbound", listen.outbound),
+        ("explicit", listen.explicit),
+        ("admin", listen.admin),
+    ];
+    if let (None, None, Some(at)) = (
+        listen.outbound,
+        listen.explicit,
+        place("outbound").or_else(|| place("explicit")),
+    ) {
         let hint = "leave `outbound` or `explicit` on".to_owned();
-        sink.add(code::CONFLICT, at, "there is no way in: `outbound` and `explicit` are both off", Some(hint));
+        sink.add(
+            code::CONFLICT,
+            at,
+            "there is no way in: `outbound` and `explicit` are both off",
+            Some(hint),
+        );
     }
     for (index, (key, bind)) in named.iter().enumerate() {
         for (other, earlier) in named.iter().take(index) {
-            if let (Some(a), Some(b), Some(at)) = (bind, earlier, place(key).or_else(|| place(other)))
+            if let (Some(a), Some(b), Some(at)) =
+                (bind, earlier, place(key).or_else(|| place(other)))
                 && clash(*a, *b)
             {
-                sink.add(code::CONFLICT, at, format!("`{key}` and `{other}` listen on the same port"), None);
+                sink.add(
+                    code::CONFLICT,
+                    at,
+                    format!("`{key}` and `{other}` listen on the same port"),
+                    None,
+                );
             }
         }
         if let (Some(Bind::Address(address)), Some(at)) = (bind, place(key))
             && key != &"admin"
             && !address.ip().is_loopback()
         {
-            let message = format!("`{key}` is open to the network: anyone who reaches {address} can call through it");
-            sink.add(code::OPEN_LISTENER, at, message, Some(format!("`{key}: {}` binds loopback", address.port())));
+            let message = format!(
+                "`{key}` is open to the network: anyone who reaches {address} can call through it"
+            );
+            sink.add(
+                code::OPEN_LISTENER,
+                at,
+                message,
+                Some(format!("`{key}: {}` binds loopback", address.port())),
+            );
         }
     }
 }
@@ -94,7 +125,9 @@ fn clash(a: Bind, b: Bind) -> bool {
         Bind::Address(address) => address.port(),
     };
     let apart = match (a, b) {
-        (Bind::Address(a), Bind::Address(b)) => a.ip() != b.ip() && !a.ip().is_unspecified() && !b.ip().is_unspecified(),
+        (Bind::Address(a), Bind::Address(b)) => {
+            a.ip() != b.ip() && !a.ip().is_unspecified() && !b.ip().is_unspecified()
+        }
         (Bind::Address(a), Bind::Loopback(_)) | (Bind::Loopback(_), Bind::Address(a)) => {
             !a.ip().is_loopback() && !a.ip().is_unspecified()
         }
@@ -121,7 +154,12 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
         for (item, at) in items {
             let Value::Text(text) = item else { continue };
             if seen.contains(&text.as_str()) {
-                sink.add(code::DUPLICATE_ENDPOINT, *at, format!("the endpoint `{text}` is already in the list"), None);
+                sink.add(
+                    code::DUPLICATE_ENDPOINT,
+                    *at,
+                    format!("the endpoint `{text}` is already in the list"),
+                    None,
+                );
             }
             seen.push(text);
         }
@@ -129,32 +167,58 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
 }
 
 fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
-    let Some(port) = upstream.pattern.port() else { return };
+    let Some(port) = upstream.pattern.port() else {
+        return;
+    };
     if tcp {
         return;
     }
     if let Some((_, name)) = TCP_PORTS.iter().find(|(known, _)| *known == port) {
-        let message = format!("port {port} is {name}, which is not HTTP; reading first bytes delays it, or hangs if the server speaks first");
-        sink.add(code::NEEDS_TCP, upstream.at, message, Some("add `protocol: tcp`".to_owned()));
+        let message = format!(
+            "port {port} is {name}, which is not HTTP; reading first bytes delays it, or hangs if the server speaks first"
+        );
+        sink.add(
+            code::NEEDS_TCP,
+            upstream.at,
+            message,
+            Some("add `protocol: tcp`".to_owned()),
+        );
     }
     if TLS_PORTS.contains(&port) {
-        let message = format!("the application calls `{}` over TLS itself; retry and breaker cannot see inside", upstream.name);
-        let hint = "only connecting, ejection and the log apply; `protocol: tcp` says so".to_owned();
+        let message = format!(
+            "the application calls `{}` over TLS itself; retry and breaker cannot see inside",
+            upstream.name
+        );
+        let hint =
+            "only connecting, ejection and the log apply; `protocol: tcp` says so".to_owned();
         sink.add(code::OPAQUE_TLS, upstream.at, message, Some(hint));
     }
 }
 
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
     for key in ["retry", "breaker"] {
-        let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else { continue };
+        let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else {
+            continue;
+        };
         if let Some(at) = first_place(block, rank::UPSTREAM) {
-            let message = format!("`{key}` cannot see inside a tunnel: `{}` has `protocol: tcp`", upstream.name);
+            let message = format!(
+                "`{key}` cannot see inside a tunnel: `{}` has `protocol: tcp`",
+                upstream.name
+            );
             sink.add(code::TUNNEL, at, message, Some("remove it".to_owned()));
         }
     }
     if let Some(route) = upstream.routes.first() {
-        let message = format!("no request can reach this route: `{}` has `protocol: tcp`, so nothing is matched", upstream.name);
-        sink.add(code::UNREACHABLE_ROUTE, route.at, message, Some("remove `routes`".to_owned()));
+        let message = format!(
+            "no request can reach this route: `{}` has `protocol: tcp`, so nothing is matched",
+            upstream.name
+        );
+        sink.add(
+            code::UNREACHABLE_ROUTE,
+            route.at,
+            message,
+            Some("remove `routes`".to_owned()),
+        );
     }
 }
 
@@ -173,20 +237,37 @@ fn first_place(block: &Merged, rank: usize) -> Option<Place> {
 fn reachable(name: &str, at: Place, sink: &mut Sink) {
     let path = name.split_whitespace().last().unwrap_or_default();
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        let message = format!("no request can reach `{name}`: clients remove dot segments before they send");
-        sink.add(code::UNREACHABLE_ROUTE, at, message, Some("write the path that is sent".to_owned()));
+        let message =
+            format!("no request can reach `{name}`: clients remove dot segments before they send");
+        sink.add(
+            code::UNREACHABLE_ROUTE,
+            at,
+            message,
+            Some("write the path that is sent".to_owned()),
+        );
     }
     if name.starts_with("CONNECT ") {
         let message = format!("no request can reach `{name}`: CONNECT has no path");
-        sink.add(code::UNREACHABLE_ROUTE, at, message, Some("remove the route".to_owned()));
+        sink.add(
+            code::UNREACHABLE_ROUTE,
+            at,
+            message,
+            Some("remove the route".to_owned()),
+        );
     }
 }
 
 /// Lints of one route, of a base, or of the defaults. Built-in values are sound by themselves, so each lint speaks only
 /// where a file wrote one of the values that it is about; the same value seen through several routes is told once.
 fn policy(merged: &Merged, sink: &mut Sink) {
-    let deadline = merged.block("timeout").map(deadline::Settings::lift).unwrap_or_default();
-    let total = merged.inside("timeout").and_then(|block| block.value("total")).map(|(_, origin)| origin);
+    let deadline = merged
+        .block("timeout")
+        .map(deadline::Settings::lift)
+        .unwrap_or_default();
+    let total = merged
+        .inside("timeout")
+        .and_then(|block| block.value("total"))
+        .map(|(_, origin)| origin);
     if let Some(block) = merged.inside("timeout") {
         timeouts(block, &deadline, total, sink);
     }
@@ -205,25 +286,54 @@ fn timeouts(block: &Merged, deadline: &deadline::Settings, by: Option<&Origin>, 
     if let Some(at) = block.place_over("connect", by)
         && deadline.connect > total
     {
-        let message = format!("connect {} is longer than the whole call, {}", text(deadline.connect), text(total));
-        sink.add(code::IDLE_TIMEOUT, at, message, Some("the total ends it first".to_owned()));
+        let message = format!(
+            "connect {} is longer than the whole call, {}",
+            text(deadline.connect),
+            text(total)
+        );
+        sink.add(
+            code::IDLE_TIMEOUT,
+            at,
+            message,
+            Some("the total ends it first".to_owned()),
+        );
     }
     if let (Some(per_try), Some(at)) = (deadline.per_try, block.place_over("try", by))
         && per_try > total
     {
-        let message = format!("try {} is longer than the whole call, {}", text(per_try), text(total));
-        sink.add(code::IDLE_TIMEOUT, at, message, Some("the total ends it first".to_owned()));
+        let message = format!(
+            "try {} is longer than the whole call, {}",
+            text(per_try),
+            text(total)
+        );
+        sink.add(
+            code::IDLE_TIMEOUT,
+            at,
+            message,
+            Some("the total ends it first".to_owned()),
+        );
     }
 }
 
 fn tries(merged: &Merged, retry: &Merged, deadline: &deadline::Settings, sink: &mut Sink) {
     let settings = retry::Settings::lift(retry);
-    let Some(per_try) = deadline.per_try.filter(|_| settings.max > 0) else { return };
+    let Some(per_try) = deadline.per_try.filter(|_| settings.max > 0) else {
+        return;
+    };
     let timeout = merged.inside("timeout");
     let parts = [(timeout, "try"), (timeout, "total"), (Some(retry), "max")];
-    let written = parts.into_iter().filter_map(|(block, key)| block?.value(key)).map(|(_, origin)| origin);
+    let written = parts
+        .into_iter()
+        .filter_map(|(block, key)| block?.value(key))
+        .map(|(_, origin)| origin);
     // The one that came last made them clash; of several, the first.
-    let Some(at) = written.rev().max_by_key(|origin| origin.rank).and_then(|origin| origin.place) else { return };
+    let Some(at) = written
+        .rev()
+        .max_by_key(|origin| origin.rank)
+        .and_then(|origin| origin.place)
+    else {
+        return;
+    };
     let count = settings.max + 1;
     let waits = worst::waits(&settings.backoff, settings.max);
     let all = per_try.saturating_mul(count).saturating_add(waits);
@@ -232,7 +342,11 @@ fn tries(merged: &Merged, retry: &Merged, deadline: &deadline::Settings, sink: &
         return;
     }
     let before_last = per_try.saturating_mul(settings.max).saturating_add(waits);
-    let end = if before_last >= deadline.total { "the last try can never run" } else { "the last try is cut short" };
+    let end = if before_last >= deadline.total {
+        "the last try can never run"
+    } else {
+        "the last try is cut short"
+    };
     let text = seconds;
     let message = format!(
         "{count} tries x {} + back-off {} = {} exceeds timeout {}; {end}",
@@ -241,13 +355,22 @@ fn tries(merged: &Merged, retry: &Merged, deadline: &deadline::Settings, sink: &
         text(all),
         text(deadline.total)
     );
-    sink.add(code::TRIES_EXCEED_TIMEOUT, at, message, Some(fitting(deadline.total, waits, count)));
+    sink.add(
+        code::TRIES_EXCEED_TIMEOUT,
+        at,
+        message,
+        Some(fitting(deadline.total, waits, count)),
+    );
 }
 
 /// Sums read better as `3.375s` than as `3375ms`.
 fn seconds(value: Duration) -> String {
     let whole = value.subsec_nanos() == 0 || value < Duration::from_secs(1);
-    if whole { units::format_duration(value) } else { format!("{}s", value.as_millis() as f64 / 1000.0) }
+    if whole {
+        units::format_duration(value)
+    } else {
+        format!("{}s", value.as_millis() as f64 / 1000.0)
+    }
 }
 
 fn fitting(total: Duration, waits: Duration, count: u32) -> String {
@@ -256,30 +379,47 @@ fn fitting(total: Duration, waits: Duration, count: u32) -> String {
     if room < Duration::from_millis(10) {
         return "leave `try` at `auto`".to_owned();
     }
-    format!("leave `try` at `auto`, or use at most `{}`", units::format_duration(room))
+    format!(
+        "leave `try` at `auto`, or use at most `{}`",
+        units::format_duration(room)
+    )
 }
 
 fn retries(block: &Merged, sink: &mut Sink) {
     let settings = retry::Settings::lift(block);
     if let (Some(at), true) = (block.place("max"), settings.max == 0) {
-        sink.add(code::IDLE_RETRY, at, "`max: 0` retries nothing", Some("`retry: off` says so".to_owned()));
+        sink.add(
+            code::IDLE_RETRY,
+            at,
+            "`max: 0` retries nothing",
+            Some("`retry: off` says so".to_owned()),
+        );
     }
     if let (Some(at), Some(list)) = (block.place("when"), block.list("when"))
         && list.is_empty()
     {
-        sink.add(code::IDLE_RETRY, at, "an empty `when` retries nothing", Some("`retry: off` says so".to_owned()));
+        sink.add(
+            code::IDLE_RETRY,
+            at,
+            "an empty `when` retries nothing",
+            Some("`retry: off` says so".to_owned()),
+        );
     }
     let unsafe_methods = match &settings.methods {
         retry::Methods::All => Some("POST and PATCH".to_owned()),
         retry::Methods::List(list) => {
-            let unsafe_ones: Vec<&str> =
-                list.iter().map(String::as_str).filter(|method| !REPEATABLE.contains(method)).collect();
+            let unsafe_ones: Vec<&str> = list
+                .iter()
+                .map(String::as_str)
+                .filter(|method| !REPEATABLE.contains(method))
+                .collect();
             (!unsafe_ones.is_empty()).then(|| unsafe_ones.join(", "))
         }
         retry::Methods::Safe | retry::Methods::Idempotent => None,
     };
     if let (Some(methods), Some(at)) = (unsafe_methods, block.place("methods")) {
-        let message = format!("{methods} may be carried out twice: a call that failed may have been done");
+        let message =
+            format!("{methods} may be carried out twice: a call that failed may have been done");
         let hint = "keep it only if the upstream detects repetition by itself".to_owned();
         sink.add(code::UNSAFE_RETRY, at, message, Some(hint));
     }
@@ -288,15 +428,30 @@ fn retries(block: &Merged, sink: &mut Sink) {
         && settings.budget.share > 0.5
     {
         let share = units::format_share(settings.budget.share);
-        let message = format!("a retry budget of {share} lets retries add {share} to the load of an upstream that is failing");
-        sink.add(code::LARGE_BUDGET, at, message, Some("20% is enough for failures that come and go".to_owned()));
+        let message = format!(
+            "a retry budget of {share} lets retries add {share} to the load of an upstream that is failing"
+        );
+        sink.add(
+            code::LARGE_BUDGET,
+            at,
+            message,
+            Some("20% is enough for failures that come and go".to_owned()),
+        );
     }
     if let Some(backoff) = block.inside("backoff")
         && let Some(at) = backoff.place("base").or_else(|| backoff.place("max"))
         && settings.backoff.base > settings.backoff.max
     {
-        let (base, max) = (units::format_duration(settings.backoff.base), units::format_duration(settings.backoff.max));
-        sink.add(code::CONFLICT, at, format!("back-off base {base} is above its max {max}"), None);
+        let (base, max) = (
+            units::format_duration(settings.backoff.base),
+            units::format_duration(settings.backoff.max),
+        );
+        sink.add(
+            code::CONFLICT,
+            at,
+            format!("back-off base {base} is above its max {max}"),
+            None,
+        );
     }
 }
 
@@ -304,50 +459,99 @@ fn breaker(block: &Merged, deadline: &deadline::Settings, by: Option<&Origin>, s
     let settings = crate::policy::breaker::config::Settings::lift(block);
     let text = units::format_duration;
     if settings.failures.is_none() && settings.consecutive.is_none() && settings.slow.is_none() {
-        let at = block.place("failures").or_else(|| block.place("consecutive"));
+        let at = block
+            .place("failures")
+            .or_else(|| block.place("consecutive"));
         if let Some(at) = at {
-            let message = "this breaker can never open: `failures`, `consecutive` and `slow` are all off";
-            sink.add(code::ODD_BREAKER, at, message, Some("`breaker: off` says so".to_owned()));
+            let message =
+                "this breaker can never open: `failures`, `consecutive` and `slow` are all off";
+            sink.add(
+                code::ODD_BREAKER,
+                at,
+                message,
+                Some("`breaker: off` says so".to_owned()),
+            );
         }
     }
     if let Some(at) = block.place("open").or_else(|| block.place("open_max"))
         && settings.open > settings.open_max
     {
-        let message = format!("open {} is above open_max {}", text(settings.open), text(settings.open_max));
+        let message = format!(
+            "open {} is above open_max {}",
+            text(settings.open),
+            text(settings.open_max)
+        );
         sink.add(code::CONFLICT, at, message, None);
     }
     if let Some(at) = block.place_over("over", by)
         && settings.over < deadline.total
         && settings.consecutive.is_none()
     {
-        let message = format!("the window of {} is shorter than a call may last, {}", text(settings.over), text(deadline.total));
-        let hint = format!("at least `{}`, so that slow failures meet in one window", text(deadline.total.saturating_mul(2)));
+        let message = format!(
+            "the window of {} is shorter than a call may last, {}",
+            text(settings.over),
+            text(deadline.total)
+        );
+        let hint = format!(
+            "at least `{}`, so that slow failures meet in one window",
+            text(deadline.total.saturating_mul(2))
+        );
         sink.add(code::ODD_BREAKER, at, message, Some(hint));
     }
     if let Some(slow) = &settings.slow
-        && let Some(at) = block.inside("slow").and_then(|block| block.place_over("over", by))
+        && let Some(at) = block
+            .inside("slow")
+            .and_then(|block| block.place_over("over", by))
         && slow.over >= deadline.total
     {
-        let message = format!("no call can be slower than {}: the timeout ends it at {}", text(slow.over), text(deadline.total));
-        sink.add(code::ODD_BREAKER, at, message, Some("use less than the timeout".to_owned()));
+        let message = format!(
+            "no call can be slower than {}: the timeout ends it at {}",
+            text(slow.over),
+            text(deadline.total)
+        );
+        sink.add(
+            code::ODD_BREAKER,
+            at,
+            message,
+            Some("use less than the timeout".to_owned()),
+        );
     }
 }
 
 fn ejection(merged: &Merged, sink: &mut Sink) {
-    let Some(block) = merged.block("eject") else { return };
+    let Some(block) = merged.block("eject") else {
+        return;
+    };
     let share = block.share("max_share").unwrap_or_default();
     if let (Some(at), true) = (block.place("max_share"), share >= 1.0) {
         let message = "all endpoints but the last may be out at once, and that one then takes all the traffic";
-        sink.add(code::EMPTY_POOL, at, message, Some("50% keeps half of them".to_owned()));
+        sink.add(
+            code::EMPTY_POOL,
+            at,
+            message,
+            Some("50% keeps half of them".to_owned()),
+        );
     }
     if let (Some(at), true) = (block.place("max_share"), share <= 0.0) {
-        sink.add(code::IDLE_EJECT, at, "`max_share: 0%` ejects nothing", Some("`eject: off` says so".to_owned()));
+        sink.add(
+            code::IDLE_EJECT,
+            at,
+            "`max_share: 0%` ejects nothing",
+            Some("`eject: off` says so".to_owned()),
+        );
     }
     if block.count("consecutive").is_none()
         && block.share("failures").is_none()
-        && let Some(at) = block.place("failures").or_else(|| block.place("consecutive"))
+        && let Some(at) = block
+            .place("failures")
+            .or_else(|| block.place("consecutive"))
     {
         let message = "nothing ejects: `failures` and `consecutive` are both off";
-        sink.add(code::IDLE_EJECT, at, message, Some("`eject: off` says so".to_owned()));
+        sink.add(
+            code::IDLE_EJECT,
+            at,
+            message,
+            Some("`eject: off` says so".to_owned()),
+        );
     }
 }

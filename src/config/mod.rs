@@ -190,7 +190,10 @@ pub fn load_with(sources: &[PathBuf], around: &Surroundings) -> Result<Loaded, V
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Vec<Fault>> {
     let mut sink = fault::Sink::default();
-    sink.files.push(fault::Shown { name: name.to_owned(), text: Some(text.to_owned()) });
+    sink.files.push(fault::Shown {
+        name: name.to_owned(),
+        text: Some(text.to_owned()),
+    });
     finish(sink, vec![PathBuf::from(name)], &Surroundings::default())
 }
 
@@ -204,7 +207,11 @@ pub fn fingerprint(sources: &[PathBuf]) -> Option<String> {
     Some(digest.hex())
 }
 
-fn finish(mut sink: fault::Sink, sources: Vec<PathBuf>, around: &Surroundings) -> Result<Loaded, Vec<Fault>> {
+fn finish(
+    mut sink: fault::Sink,
+    sources: Vec<PathBuf>,
+    around: &Surroundings,
+) -> Result<Loaded, Vec<Fault>> {
     let mut digest = source::Digest::new();
     let mut documents = Vec::new();
     for file in 0..sink.files.len() {
@@ -214,10 +221,21 @@ fn finish(mut sink: fault::Sink, sources: Vec<PathBuf>, around: &Surroundings) -
         documents.extend(source::documents(file, &mut sink));
     }
     if sink.files.is_empty() {
-        sink.files.push(fault::Shown { name: "outrider".to_owned(), text: None });
-        sink.add(fault::code::NOTHING, fault::Place::default(), "no policy file was named", None);
+        sink.files.push(fault::Shown {
+            name: "outrider".to_owned(),
+            text: None,
+        });
+        sink.add(
+            fault::code::NOTHING,
+            fault::Place::default(),
+            "no policy file was named",
+            None,
+        );
     }
-    let blocks: Vec<decode::Block> = documents.iter().map(|document| decode::document(document, &mut sink)).collect();
+    let blocks: Vec<decode::Block> = documents
+        .iter()
+        .map(|document| decode::document(document, &mut sink))
+        .collect();
     let built = lift::build(&blocks, &mut sink);
     lint::run(&built, &mut sink);
     if sink.refuses() {
@@ -225,5 +243,9 @@ fn finish(mut sink: fault::Sink, sources: Vec<PathBuf>, around: &Surroundings) -
     }
     let effective = effective::list(&built);
     let policy = lift::policy(&built, around.service.as_deref(), digest.hex(), sources);
-    Ok(Loaded { policy, warnings: sink.finish(), effective })
+    Ok(Loaded {
+        policy,
+        warnings: sink.finish(),
+        effective,
+    })
 }

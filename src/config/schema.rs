@@ -25,8 +25,11 @@ pub fn schema() -> Json {
     let mut blocks = Blocks::default();
     let policy = blocks.table(&ROOT, &[]);
     // The short form: the upstream's keys, and of the policy around it those that do not clash with one of them.
-    let single: Vec<&'static Key> =
-        ROOT.keys.iter().filter(|key| UPSTREAM.key(key.name).is_none() && key.name != "upstreams").collect();
+    let single: Vec<&'static Key> = ROOT
+        .keys
+        .iter()
+        .filter(|key| UPSTREAM.key(key.name).is_none() && key.name != "upstreams")
+        .collect();
     let upstream = blocks.table(&UPSTREAM, &single);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -53,7 +56,12 @@ impl Blocks {
         for key in table.keys.iter().chain(more.iter().copied()) {
             properties.insert(key.name.to_owned(), self.key(key));
         }
-        let required: Vec<&str> = table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+        let required: Vec<&str> = table
+            .keys
+            .iter()
+            .filter(|key| key.required)
+            .map(|key| key.name)
+            .collect();
         let mut out = json!({
             "type": "object",
             "description": table.doc,
@@ -63,7 +71,8 @@ impl Blocks {
         if !required.is_empty() {
             // A block that is off needs nothing else.
             if table.switch == Switch::Mode {
-                out["if"] = json!({ "not": { "properties": { "mode": off() }, "required": ["mode"] } });
+                out["if"] =
+                    json!({ "not": { "properties": { "mode": off() }, "required": ["mode"] } });
                 out["then"] = json!({ "required": required });
             } else {
                 out["required"] = json!(required);
@@ -73,12 +82,28 @@ impl Blocks {
     }
 
     fn reference(&mut self, table: &'static Table) -> Json {
-        if let Some((_, name)) = self.known.iter().find(|(known, _)| std::ptr::eq(*known, table)) {
+        if let Some((_, name)) = self
+            .known
+            .iter()
+            .find(|(known, _)| std::ptr::eq(*known, table))
+        {
             return json!({ "$ref": format!("#/$defs/{name}") });
         }
-        let base = table.name.trim_start_matches("an ").trim_start_matches("a ").replace(' ', "-");
-        let taken = self.known.iter().filter(|(known, _)| known.name == table.name).count();
-        let name = if taken == 0 { base } else { format!("{base}-{}", taken + 1) };
+        let base = table
+            .name
+            .trim_start_matches("an ")
+            .trim_start_matches("a ")
+            .replace(' ', "-");
+        let taken = self
+            .known
+            .iter()
+            .filter(|(known, _)| known.name == table.name)
+            .count();
+        let name = if taken == 0 {
+            base
+        } else {
+            format!("{base}-{}", taken + 1)
+        };
         self.known.push((table, name.clone()));
         let block = self.table(table, &[]);
         self.defs.insert(name.clone(), block);
@@ -89,7 +114,10 @@ impl Blocks {
         let mut out = self.kind(&key.kind);
         let later = match key.later {
             Some([]) => " (Not enforced by this version: only `off` loads.)".to_owned(),
-            Some(words) => format!(" (Not enforced by this version except for `{}`.)", words.join("`, `")),
+            Some(words) => format!(
+                " (Not enforced by this version except for `{}`.)",
+                words.join("`, `")
+            ),
             None => String::new(),
         };
         out["description"] = json!(format!("{}{later}", key.doc));
@@ -119,7 +147,9 @@ impl Blocks {
             Kind::Words(words) => json!({ "enum": words }),
             // A status, a port or a name of digits is a number to YAML.
             Kind::Text(check) => json!({ "type": ["string", "integer"], "pattern": check.pattern }),
-            Kind::List(of, least) => json!({ "type": "array", "items": self.kind(of), "minItems": least }),
+            Kind::List(of, least) => {
+                json!({ "type": "array", "items": self.kind(of), "minItems": least })
+            }
             Kind::Block(table) => self.block(table),
             Kind::Named(table) => {
                 let of = self.reference(table);

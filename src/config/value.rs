@@ -51,8 +51,11 @@ impl fmt::Display for Value {
                 write!(f, "[{}]", items.join(", "))
             }
             Value::Block(block) => {
-                let entries: Vec<String> =
-                    block.entries.iter().map(|entry| format!("{}: {}", entry.key.name, entry.value)).collect();
+                let entries: Vec<String> = block
+                    .entries
+                    .iter()
+                    .map(|entry| format!("{}: {}", entry.key.name, entry.value))
+                    .collect();
                 write!(f, "{{ {} }}", entries.join(", "))
             }
             Value::Named(all) => write!(f, "{} entries", all.len()),
@@ -75,7 +78,16 @@ pub(crate) fn is_on(text: &str) -> bool {
 
 /// Reads one scalar.
 pub(crate) fn scalar(kind: &'static Kind, text: &str) -> Result<Value, Problem> {
-    let unit = |fault: Unfit| (if text.trim_start().starts_with('-') { code::RANGE } else { code::UNIT }, fault);
+    let unit = |fault: Unfit| {
+        (
+            if text.trim_start().starts_with('-') {
+                code::RANGE
+            } else {
+                code::UNIT
+            },
+            fault,
+        )
+    };
     match kind {
         Kind::Off if is_off(text) => Ok(Value::Off),
         Kind::Off => Err((code::WORD, Unfit::new(format!("`{text}` is not `off`")))),
@@ -94,26 +106,40 @@ pub(crate) fn scalar(kind: &'static Kind, text: &str) -> Result<Value, Problem> 
         Kind::Rate { max } => {
             let value = units::parse_rate(text).map_err(unit)?;
             if value > *max {
-                return Err((code::RANGE, Unfit::new(format!("`{text}` is out of range: at most {max}/s"))));
+                return Err((
+                    code::RANGE,
+                    Unfit::new(format!("`{text}` is out of range: at most {max}/s")),
+                ));
             }
             Ok(Value::Rate(value))
         }
         Kind::Flag if is_on(text) => Ok(Value::Flag(true)),
         Kind::Flag if is_off(text) => Ok(Value::Flag(false)),
-        Kind::Flag => Err((code::WORD, Unfit::new(format!("`{text}` is neither `true` nor `false`")))),
+        Kind::Flag => Err((
+            code::WORD,
+            Unfit::new(format!("`{text}` is neither `true` nor `false`")),
+        )),
         Kind::Words(words) => word(text, words),
-        Kind::Text(check) => {
-            (check.test)(text).map(|()| Value::Text(text.to_owned())).map_err(|fault| (code::TEXT, fault))
-        }
+        Kind::Text(check) => (check.test)(text)
+            .map(|()| Value::Text(text.to_owned()))
+            .map_err(|fault| (code::TEXT, fault)),
         Kind::Or(kinds) => either(kinds, text),
         Kind::List(of, _) => {
             let hint = format!("write `[{text}]`");
             let fault = Unfit::new(format!("expected {}, found `{text}`", kind.expected()));
-            Err((code::SHAPE, if scalar(of, text).is_ok() { fault.hint(hint) } else { fault }))
+            Err((
+                code::SHAPE,
+                if scalar(of, text).is_ok() {
+                    fault.hint(hint)
+                } else {
+                    fault
+                },
+            ))
         }
-        Kind::Block(_) | Kind::Named(_) => {
-            Err((code::SHAPE, Unfit::new(format!("expected {}, found `{text}`", kind.expected()))))
-        }
+        Kind::Block(_) | Kind::Named(_) => Err((
+            code::SHAPE,
+            Unfit::new(format!("expected {}, found `{text}`", kind.expected())),
+        )),
     }
 }
 
@@ -125,7 +151,11 @@ fn within<T: PartialOrd>(
     bounds: (&str, &str),
 ) -> Result<T, Problem> {
     let inside = low.is_ok_and(|low| low <= value) && high.is_ok_and(|high| value <= high);
-    if inside { Ok(value) } else { Err((code::RANGE, out_of_range(text, bounds.0, bounds.1))) }
+    if inside {
+        Ok(value)
+    } else {
+        Err((code::RANGE, out_of_range(text, bounds.0, bounds.1)))
+    }
 }
 
 fn out_of_range(text: &str, low: impl fmt::Display, high: impl fmt::Display) -> Unfit {
@@ -133,19 +163,34 @@ fn out_of_range(text: &str, low: impl fmt::Display, high: impl fmt::Display) -> 
 }
 
 fn share(text: &str, min: f64, max: f64, zero: bool) -> Result<Value, Problem> {
-    let over = text.trim().strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    let over = text
+        .trim()
+        .strip_suffix('%')
+        .and_then(|number| number.parse::<f64>().ok());
     if over.is_some_and(|value| value > max) {
-        return Err((code::RANGE, out_of_range(text, format!("{min}%"), format!("{max}%"))));
+        return Err((
+            code::RANGE,
+            out_of_range(text, format!("{min}%"), format!("{max}%")),
+        ));
     }
     if text.trim_start().starts_with('-') {
-        return Err((code::RANGE, out_of_range(text, format!("{min}%"), format!("{max}%"))));
+        return Err((
+            code::RANGE,
+            out_of_range(text, format!("{min}%"), format!("{max}%")),
+        ));
     }
     let value = units::parse_share(text).map_err(|fault| (code::UNIT, fault))?;
     if value == 0.0 && !zero {
-        return Err((code::RANGE, Unfit::new(format!("`{text}` is out of range: above 0%")).hint("`off` switches it off")));
+        return Err((
+            code::RANGE,
+            Unfit::new(format!("`{text}` is out of range: above 0%")).hint("`off` switches it off"),
+        ));
     }
     if value * 100.0 < min {
-        return Err((code::RANGE, out_of_range(text, format!("{min}%"), format!("{max}%"))));
+        return Err((
+            code::RANGE,
+            out_of_range(text, format!("{min}%"), format!("{max}%")),
+        ));
     }
     Ok(Value::Share(value))
 }
@@ -157,14 +202,23 @@ fn count(text: &str, low: u64, high: u64) -> Result<Value, Problem> {
         let plain = if plain.is_empty() { "0" } else { plain };
         return Err((
             code::NUMBER,
-            Unfit::new(format!("`{text}` has a leading zero: octal in YAML 1.1, decimal in 1.2")).hint(format!("write `{plain}`")),
+            Unfit::new(format!(
+                "`{text}` has a leading zero: octal in YAML 1.1, decimal in 1.2"
+            ))
+            .hint(format!("write `{plain}`")),
         ));
     }
-    let odd = text.contains('_') || text.starts_with("0x") || text.starts_with("0o") || text.starts_with("0b");
+    let odd = text.contains('_')
+        || text.starts_with("0x")
+        || text.starts_with("0o")
+        || text.starts_with("0b");
     if odd && text.starts_with(|c: char| c.is_ascii_digit()) {
         return Err((
             code::NUMBER,
-            Unfit::new(format!("`{text}` is a number in some YAML versions and text in others")).hint("write plain decimal digits"),
+            Unfit::new(format!(
+                "`{text}` is a number in some YAML versions and text in others"
+            ))
+            .hint("write plain decimal digits"),
         ));
     }
     if let Some(rest) = text.strip_prefix('-')
@@ -174,7 +228,10 @@ fn count(text: &str, low: u64, high: u64) -> Result<Value, Problem> {
         return Err((code::RANGE, out_of_range(text, low, high)));
     }
     if !digits {
-        return Err((code::UNIT, Unfit::new(format!("`{text}` is not a count")).hint("a count is a bare whole number")));
+        return Err((
+            code::UNIT,
+            Unfit::new(format!("`{text}` is not a count")).hint("a count is a bare whole number"),
+        ));
     }
     match text.parse::<u64>() {
         Ok(value) if (low..=high).contains(&value) => Ok(Value::Count(value)),
@@ -183,7 +240,10 @@ fn count(text: &str, low: u64, high: u64) -> Result<Value, Problem> {
 }
 
 fn word(text: &str, words: &'static [&'static str]) -> Result<Value, Problem> {
-    if let Some(word) = words.iter().find(|word| **word == text || (**word == "off" && is_off(text))) {
+    if let Some(word) = words
+        .iter()
+        .find(|word| **word == text || (**word == "off" && is_off(text)))
+    {
         return Ok(Value::Word(word));
     }
     let fault = Unfit::new(format!("unknown word `{text}`"));
@@ -221,12 +281,15 @@ fn either(kinds: &'static [Kind], text: &str) -> Result<Value, Problem> {
         // Anything with a digit in it was meant as a value, not as a word.
         (Some(problem), None) => Err(problem),
         (Some(problem), Some(_)) if text.contains(|c: char| c.is_ascii_digit()) => Err(problem),
-        (_, Some(guess)) => {
-            Err((code::WORD, Unfit::new(format!("unknown word `{text}`")).hint(format!("did you mean `{guess}`?"))))
-        }
-        (None, None) => {
-            Err((code::WORD, Unfit::new(format!("unknown word `{text}`")).hint(format!("known are {}", known(&words)))))
-        }
+        (_, Some(guess)) => Err((
+            code::WORD,
+            Unfit::new(format!("unknown word `{text}`")).hint(format!("did you mean `{guess}`?")),
+        )),
+        (None, None) => Err((
+            code::WORD,
+            Unfit::new(format!("unknown word `{text}`"))
+                .hint(format!("known are {}", known(&words))),
+        )),
     }
 }
 
@@ -235,7 +298,10 @@ pub(crate) fn built_in(kind: &'static Kind, text: &str) -> Value {
     if text.is_empty() {
         return Value::Unset;
     }
-    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(inner) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         let of = match kind {
             Kind::List(of, _) => Some(*of),
             Kind::Or(kinds) => kinds.iter().find_map(|kind| match kind {
@@ -244,7 +310,10 @@ pub(crate) fn built_in(kind: &'static Kind, text: &str) -> Value {
             }),
             _ => None,
         };
-        let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = inner
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         let items = items.filter_map(|item| Some((scalar(of?, item).ok()?, Place::default())));
         return Value::List(items.collect());
     }

@@ -48,7 +48,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { debounce: DEBOUNCE, poll: POLL }
+        Self {
+            debounce: DEBOUNCE,
+            poll: POLL,
+        }
     }
 }
 
@@ -56,19 +59,32 @@ impl Default for Pace {
 /// revision that is being served ([`super::Policy::revision`]), so that a change between load and watch is not missed.
 ///
 /// Without kernel events (none available, or no watches left) it still looks every 30 seconds.
-pub fn watch(sources: Vec<PathBuf>, loaded: String, changed: impl Fn() + Send + 'static) -> Watcher {
+pub fn watch(
+    sources: Vec<PathBuf>,
+    loaded: String,
+    changed: impl Fn() + Send + 'static,
+) -> Watcher {
     watch_at(Pace::default(), sources, loaded, changed)
 }
 
 /// [`watch`] at another pace.
-pub fn watch_at(pace: Pace, sources: Vec<PathBuf>, loaded: String, changed: impl Fn() + Send + 'static) -> Watcher {
+pub fn watch_at(
+    pace: Pace,
+    sources: Vec<PathBuf>,
+    loaded: String,
+    changed: impl Fn() + Send + 'static,
+) -> Watcher {
     let (signals, inbox) = mpsc::channel();
     let events = subscribe(&sources, signals.clone());
     let thread = thread::Builder::new()
         .name("policy-watch".to_owned())
         .spawn(move || run(pace, &sources, loaded, &inbox, &changed))
         .ok();
-    Watcher { signals, thread, _events: events }
+    Watcher {
+        signals,
+        thread,
+        _events: events,
+    }
 }
 
 fn subscribe(sources: &[PathBuf], signals: Sender<Signal>) -> Option<RecommendedWatcher> {
@@ -95,7 +111,13 @@ fn subscribe(sources: &[PathBuf], signals: Sender<Signal>) -> Option<Recommended
     Some(watcher)
 }
 
-fn run(pace: Pace, sources: &[PathBuf], loaded: String, inbox: &Receiver<Signal>, changed: &impl Fn()) {
+fn run(
+    pace: Pace,
+    sources: &[PathBuf],
+    loaded: String,
+    inbox: &Receiver<Signal>,
+    changed: &impl Fn(),
+) {
     let mut known = Some(loaded);
     loop {
         // The first look comes at once, for a change since the load.
@@ -120,7 +142,9 @@ fn run(pace: Pace, sources: &[PathBuf], loaded: String, inbox: &Receiver<Signal>
 /// silence: in a directory that is written all the time, silence never comes. Dropping the watcher ends it early.
 fn settle(wait: Duration, inbox: &Receiver<Signal>) -> bool {
     thread::park_timeout(wait);
-    inbox.try_iter().any(|signal| matches!(signal, Signal::Stop))
+    inbox
+        .try_iter()
+        .any(|signal| matches!(signal, Signal::Stop))
 }
 
 impl Drop for Watcher {

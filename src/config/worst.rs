@@ -27,7 +27,11 @@ pub fn worst_case(route: &Route) -> WorstCase {
         per_try.saturating_mul(tries).saturating_add(waits)
     });
     let total = route.deadline.total;
-    WorstCase { tries, latency: uncut.map_or(total, |uncut| uncut.min(total)), uncut }
+    WorstCase {
+        tries,
+        latency: uncut.map_or(total, |uncut| uncut.min(total)),
+        uncut,
+    }
 }
 
 /// The longest that so many waits can take together. `Retry-After` may ask for more and is capped by the deadline only.
@@ -37,5 +41,7 @@ pub(super) fn waits(backoff: &retry::BackoffSettings, retries: u32) -> Duration 
         retry::Jitter::Decorrelated => backoff.base.saturating_mul(3_u32.saturating_pow(nth + 1)),
         _ => backoff.base.saturating_mul(2_u32.saturating_pow(nth)),
     };
-    (0..retries).map(|nth| step(nth).min(backoff.max)).fold(Duration::ZERO, Duration::saturating_add)
+    (0..retries)
+        .map(|nth| step(nth).min(backoff.max))
+        .fold(Duration::ZERO, Duration::saturating_add)
 }

@@ -62,6 +62,11 @@ impl Cluster {
                     .map_or_else(|| Endpoint::new(address, now), Arc::clone)
             })
             .collect();
+        for endpoint in &old.endpoints {
+            if !addresses.contains(&endpoint.address) {
+                endpoint.leave();
+            }
+        }
         let failed = endpoints.is_empty().then_some(Reason::NoEndpoint);
         self.set.store(Arc::new(Set { endpoints, failed }));
         self.changed.notify_waiters();
@@ -76,6 +81,9 @@ impl Cluster {
 
     /// Lets all endpoints go.
     pub fn clear(&self, reason: Reason) {
+        for endpoint in &self.set.load().endpoints {
+            endpoint.leave();
+        }
         self.set.store(Arc::new(Set {
             endpoints: Vec::new(),
             failed: Some(reason),

@@ -43,6 +43,7 @@ pub struct Endpoint {
     latency: Mutex<PeakEwma>,
     resting_until: Mutex<Option<Instant>>,
     resting: AtomicBool,
+    gone: AtomicBool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -58,6 +59,7 @@ impl Endpoint {
             latency: Mutex::new(PeakEwma::new(ewma::INITIAL, ewma::DECAY, now)),
             resting_until: Mutex::new(None),
             resting: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         })
     }
 
@@ -99,6 +101,17 @@ impl Endpoint {
             self.resting.store(false, Ordering::Release);
         }
         *until
+    }
+
+    /// Says that no set has it any more: its connections are not to be kept.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no set has it any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Counts a request in, for as long as the lease lives.

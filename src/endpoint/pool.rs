@@ -30,6 +30,7 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::rng;
 use crate::telemetry::Closed;
+use crate::telemetry::Telemetry;
 use crate::telemetry::UpstreamMetrics;
 
 /// The longest a connection rests unused, until the endpoint teaches a shorter time by closing first.
@@ -52,16 +53,18 @@ pub struct Patience {
 /// All pools of one worker, by endpoint.
 pub struct Pools {
     by_endpoint: RefCell<HashMap<u64, Rc<Pool>>>,
-    own_ports: Vec<SocketAddr>,
+    own: Vec<SocketAddr>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Pools {
     /// `own` are the addresses this process listens on: it never connects to them.
     #[must_use]
-    pub fn new(own: Vec<SocketAddr>) -> Rc<Self> {
+    pub fn new(own: Vec<SocketAddr>, telemetry: Arc<Telemetry>) -> Rc<Self> {
         Rc::new(Self {
             by_endpoint: RefCell::new(HashMap::new()),
-            own_ports: own,
+            own,
+            telemetry,
         })
     }
 
@@ -73,6 +76,7 @@ impl Pools {
             Rc::new(Pool::new(
                 Arc::clone(endpoint),
                 Arc::clone(metrics),
+                Arc::clone(&self.telemetry),
                 self.is_ourselves(endpoint.address),
             ))
         }))
@@ -81,7 +85,7 @@ impl Pools {
     /// Whether connecting to `address` would only come back to us.
     #[must_use]
     pub fn is_ourselves(&self, address: SocketAddr) -> bool {
-        self.own_ports.iter().any(|own| {
+        self.own.iter().any(|own| {
             own.port() == address.port()
                 && (own.ip() == address.ip()
                     || own.ip().is_unspecified()
@@ -105,6 +109,7 @@ impl Pools {
 pub struct Pool {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) metrics: Arc<UpstreamMetrics>,
+    pub(super) telemetry: Arc<Telemetry>,
     h1: RefCell<Vec<H1>>,
     h2: RefCell<Vec<Rc<H2>>>,
     open: Cell<u32>,
@@ -135,10 +140,16 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    fn new(endpoint: Arc<Endpoint>, metrics: Arc<UpstreamMetrics>, is_ourselves: bool) -> Self {
+    fn new(
+        endpoint: Arc<Endpoint>,
+        metrics: Arc<UpstreamMetrics>,
+        telemetry: Arc<Telemetry>,
+        is_ourselves: bool,
+    ) -> Self {
         Self {
             endpoint,
             metrics,
+            telemetry,
             h1: RefCell::new(Vec::new()),
             h2: RefCell::new(Vec::new()),
             open: Cell::new(0),
@@ -179,7 +190,9 @@ impl Pool {
     /// Puts a connection to rest, unless it is too old.
     pub(super) fn give(&self, mut h1: H1) {
         let now = clock::now();
-        if h1.retires_at > now {
+        if self.endpoint.is_gone() {
+            h1.slot.closes_for(Closed::Endpoint);
+        } else if h1.retires_at > now {
             h1.resting_since = now;
             self.h1.borrow_mut().push(h1);
             self.metrics.idle.up();
@@ -192,7 +205,9 @@ impl Pool {
     /// Why a resting connection must not be used again; `None` if it may.
     fn verdict(&self, h1: &mut H1, now: Instant, cx: &mut Context<'_>) -> Option<Closed> {
         let rested = now.saturating_duration_since(h1.resting_since);
-        if h1.retires_at <= now {
+        if self.endpoint.is_gone() {
+            Some(Closed::Endpoint)
+        } else if h1.retires_at <= now {
             Some(Closed::Age)
         } else if rested > self.rest_at_most.get() {
             Some(Closed::Idle)
@@ -249,7 +264,8 @@ impl Pool {
         &self.h2
     }
 
-    fn sweep(&self, now: Instant) {
+    /// Closes what should not rest any longer.
+    pub fn sweep(&self, now: Instant) {
         // Nobody waits for these: their waker may be a silent one until they are taken out.
         let mut cx = Context::from_waker(Waker::noop());
         self.h1.borrow_mut().retain_mut(|h1| {
@@ -260,7 +276,10 @@ impl Pool {
             }
             why.is_none()
         });
-        self.h2.borrow_mut().retain(|h2| h2.keep(now, IDLE));
+        let gone = self.endpoint.is_gone();
+        self.h2
+            .borrow_mut()
+            .retain(|h2| !gone && h2.keep(now, IDLE));
     }
 }
 

@@ -21,6 +21,8 @@ use crate::endpoint::pool::Pool;
 use crate::http::Call;
 use crate::http::Outcome;
 use crate::http::ResponseBody;
+use crate::telemetry::Tunnel;
+use crate::telemetry::TunnelKind;
 
 /// Whether the checked request asks for an upgrade; `strict` removes the field where it may not.
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
@@ -55,7 +57,8 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
     if head.status == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = client
     {
-        tokio::task::spawn_local(join(client, upstream));
+        let tunnel = pool.telemetry.process.tunnel(TunnelKind::Upgrade);
+        tokio::task::spawn_local(join(client, upstream, tunnel));
         return Ok(Response::from_parts(head, ResponseBody::empty()));
     }
     let body = ResponseBody::driven(super::h2::Plain::new(
@@ -66,9 +69,12 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
     Ok(Response::from_parts(head, body))
 }
 
-async fn join(client: OnUpgrade, upstream: OnUpgrade) {
+async fn join(client: OnUpgrade, upstream: OnUpgrade, tunnel: Tunnel) {
     if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
+        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         // Either side going away ends the tunnel; there is nobody left to tell.
-        let _ = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await;
+        if let Ok((out, back)) = copy_bidirectional(&mut client, &mut upstream).await {
+            tunnel.bytes(out, back);
+        }
     }
 }

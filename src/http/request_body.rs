@@ -18,6 +18,7 @@ use crate::clock;
 use crate::http::Fault;
 use crate::http::Reason;
 use crate::http::Trail;
+use crate::http::strict;
 
 /// The request body of one try.
 ///
@@ -198,6 +199,9 @@ impl Source {
             }
             Err(frame) => match frame.into_trailers() {
                 Ok(trailers) => {
+                    if strict::check_trailers(&trailers).is_err() {
+                        return self.fail(Reason::InvalidBody);
+                    }
                     self.trailers = Some(trailers.clone());
                     self.finished = true;
                     Poll::Ready(Some(Ok(Frame::trailers(trailers))))

@@ -18,7 +18,10 @@ use crate::http::Reason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// All of it was read. `grpc_status` is that of the trailers, where there were any.
-    Complete { grpc_status: Option<u8> },
+    Complete {
+        /// `grpc-status`, where trailers carried one.
+        grpc_status: Option<u8>,
+    },
     /// The upstream ended it part-way, or it fell silent.
     Failed(Reason),
     /// The client went away first.

@@ -105,7 +105,7 @@ impl Drop for Open {
 
 /// Knows the workers and gives each connection to the least busy one.
 pub struct Dealer {
-    workers: Vec<(mpsc::UnboundedSender<Accepted>, Arc<AtomicUsize>)>,
+    workers: Vec<(mpsc::Sender<Accepted>, Arc<AtomicUsize>)>,
     telemetry: Arc<Telemetry>,
     refuse: Refuse,
 }
@@ -114,7 +114,7 @@ impl Dealer {
     /// `refuse` makes the answer to a connection that is one too many.
     #[must_use]
     pub fn new(
-        workers: Vec<mpsc::UnboundedSender<Accepted>>,
+        workers: Vec<mpsc::Sender<Accepted>>,
         telemetry: Arc<Telemetry>,
         refuse: Refuse,
     ) -> Arc<Self> {
@@ -189,8 +189,9 @@ impl Dealer {
                 _held: self.telemetry.process.accepted(listener),
             },
         };
-        // A worker that is gone has drained: the process is about to end.
-        let _ = sender.send(accepted);
+        // A worker that is gone has drained: the process is about to end. One whose queue is full is stuck; the
+        // connection is closed with its guard, and counted out again.
+        let _ = sender.try_send(accepted);
     }
 }
 

@@ -245,7 +245,7 @@ where
 {
     let heard = Heard::new();
     let service = Requests::new(handler, &way, &settings, &heard);
-    let tap = Tap::new(stream, first, Arc::clone(&heard), Arc::clone(&settings.refuse));
+    let tap = Tap::new(stream, first, Arc::clone(&heard), Arc::clone(&settings.refuse)).without_lines();
     let mut connection = pin!(
         http2::Builder::new(LocalExec)
             .timer(TokioTimer::new())
@@ -256,7 +256,6 @@ where
             .serve_connection(TokioIo::new(tap), service)
     );
     let mut watch = Watch::new(&heard, &settings);
-    watch.heads = false;
     let mut drained = pin!(settings.drain.cancelled());
     let mut closing = false;
     poll_fn(|cx| {
@@ -305,7 +304,6 @@ struct Watch {
     heard: Arc<Heard>,
     settings: Rc<Settings>,
     timer: Pin<Box<tokio::time::Sleep>>,
-    heads: bool,
     head: Option<Instant>,
 }
 
@@ -315,14 +313,13 @@ impl Watch {
             heard: Arc::clone(heard),
             settings: Rc::clone(settings),
             timer: Box::pin(tokio::time::sleep(settings.limits.idle)),
-            heads: true,
             head: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let limits = &self.settings.limits;
-        let head = self.heard.head_since().filter(|_| self.heads);
+        let head = self.heard.head_since();
         if head != self.head {
             self.head = head;
             let until = head.map_or_else(
@@ -335,7 +332,7 @@ impl Watch {
             if self.head.is_some() {
                 return Poll::Ready(Expired::Head);
             }
-            if !self.heard.take_heard_bytes() && !self.heard.is_busy() {
+            if !self.heard.take_any_bytes() && !self.heard.is_busy() {
                 return Poll::Ready(Expired::Idle);
             }
             self.timer

@@ -33,7 +33,7 @@ use crate::listen::Refuse;
 pub(super) struct Heard {
     calls: AtomicU32,
     quiet: AtomicBool,
-    heard_bytes: AtomicBool,
+    any_bytes: AtomicBool,
     bare_lf: AtomicBool,
     head_since: Mutex<Option<Instant>>,
     head_is_open: AtomicBool,
@@ -45,7 +45,7 @@ impl Heard {
         Arc::new(Self {
             calls: AtomicU32::new(0),
             quiet: AtomicBool::new(true),
-            heard_bytes: AtomicBool::new(true),
+            any_bytes: AtomicBool::new(true),
             bare_lf: AtomicBool::new(false),
             head_since: Mutex::new(None),
             head_is_open: AtomicBool::new(false),
@@ -68,8 +68,8 @@ impl Heard {
     }
 
     /// Whether any byte came since this was last asked.
-    pub(super) fn take_heard_bytes(&self) -> bool {
-        self.heard_bytes.swap(false, Ordering::Relaxed)
+    pub(super) fn take_any_bytes(&self) -> bool {
+        self.any_bytes.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the current head had a line that ended in a bare LF.
@@ -117,7 +117,7 @@ pub(super) struct Tap<I> {
     inner: I,
     first: Bytes,
     heard: Arc<Heard>,
-    lines: Lines,
+    lines: Option<Lines>,
     refuse: Refuse,
     ours: Option<Substitute>,
 }
@@ -134,9 +134,17 @@ impl<I> Tap<I> {
             inner,
             first,
             heard,
-            lines: Lines::default(),
+            lines: Some(Lines::default()),
             refuse,
             ours: None,
+        }
+    }
+
+    /// The same for a protocol without lines: only that bytes come is heard.
+    pub(super) fn without_lines(self) -> Self {
+        Self {
+            lines: None,
+            ..self
         }
     }
 
@@ -145,20 +153,21 @@ impl<I> Tap<I> {
     }
 
     fn listen(&mut self, bytes: &[u8]) {
-        self.heard.heard_bytes.store(true, Ordering::Relaxed);
+        self.heard.any_bytes.store(true, Ordering::Relaxed);
+        let Some(lines) = &mut self.lines else { return };
         if !self.heard.is_quiet() {
-            self.lines = Lines::default();
+            *lines = Lines::default();
             return;
         }
-        if self.lines.is_at_start() {
+        if lines.is_at_start() {
             self.heard.bare_lf.store(false, Ordering::Relaxed);
         }
-        let ended = self.lines.hear(bytes);
-        if self.lines.bare {
+        let ended = lines.hear(bytes);
+        if lines.bare {
             self.heard.bare_lf.store(true, Ordering::Relaxed);
         }
         if ended {
-            self.lines = Lines::default();
+            *lines = Lines::default();
         } else if !self.heard.head_is_open.swap(true, Ordering::Relaxed) {
             *self.heard.head_since.lock() = Some(clock::now());
         }
@@ -166,7 +175,7 @@ impl<I> Tap<I> {
 
     /// The reason behind a head that only the library can have written: nobody was being served.
     fn library_refusal(&self, bytes: &[u8]) -> Option<Reason> {
-        if !self.heard.is_quiet() || !bytes.starts_with(b"HTTP/1.1 4") {
+        if self.lines.is_none() || !self.heard.is_quiet() || !bytes.starts_with(b"HTTP/1.1 4") {
             return None;
         }
         Some(match bytes.get(9..12) {

@@ -52,6 +52,7 @@ pub struct WorkerLog {
 }
 
 impl WorkerLog {
+    /// Collects lines in `buffer`.
     #[must_use]
     pub fn new(buffer: LogBuffer) -> Rc<Self> {
         Rc::new(Self {
@@ -107,6 +108,7 @@ pub struct ObserveLayer {
 }
 
 impl ObserveLayer {
+    /// Tells of calls to `observer`'s handles.
     #[must_use]
     pub fn new(observer: Observer) -> Self {
         Self {

@@ -182,16 +182,16 @@ fn the_wire_cannot_make_series() {
         let reason = if draws.chance(0.5) {
             None
         } else {
-            Some(*draws.pick(Reason::ALL))
+            Some(draws.pick(Reason::ALL))
         };
-        let status = draws.next() as u16;
-        let method = *draws.pick(&MethodClass::ALL);
+        let status = draws.bits() as u16;
+        let method = draws.pick(&MethodClass::ALL);
         route.request(
-            draws.next() as usize,
+            draws.bits() as usize,
             method,
             status,
             reason,
-            Duration::from_nanos(draws.next()),
+            Duration::from_nanos(draws.bits()),
         );
         let count = parse(&telemetry.encode())
             .keys()
@@ -310,8 +310,8 @@ fn every_duration_falls_into_the_bucket_of_its_bound() {
         let hist = Hist::make(3);
         let mut sum = Duration::ZERO;
         for _ in 0..20 {
-            let elapsed = Duration::from_nanos(draws.next() >> (draws.below(40) + 24));
-            hist.record(draws.next() as usize, elapsed);
+            let elapsed = Duration::from_nanos(draws.bits() >> (draws.below(40) + 24));
+            hist.record(draws.bits() as usize, elapsed);
             sum += elapsed;
         }
         assert_eq!(hist.count(), 20);

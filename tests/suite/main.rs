@@ -1,16 +1,30 @@
 //! The whole proxy from outside: real sockets on loopback, an origin of our own, the binary as users run it.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::float_cmp,
+    reason = "counters are whole numbers, which an f64 holds exactly"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod path_breaker;
+mod path_captured;
+mod path_differential;
+mod path_dns;
+mod path_drain;
 mod path_eject;
 mod path_forward;
 mod path_grpc;
 mod path_hostile;
 mod path_hostile_body;
 mod path_hostile_h2;
+mod path_limits;
+mod path_reload;
 mod path_retry;
+mod path_seen;
 mod path_stream;
 mod path_timeout;
 mod path_tunnel;

@@ -43,7 +43,10 @@ impl Mood {
 }
 
 fn shop(mood: &Mood, breaker: &str) -> Setup {
-    Setup::shop(&[mood.origin.addr], &format!("retry: off\neject: off\nbreaker: {{ {breaker} }}"))
+    Setup::shop(
+        &[mood.origin.addr],
+        &format!("retry: off\neject: off\nbreaker: {{ {breaker} }}"),
+    )
 }
 
 async fn calls(proxy: &Proxy, count: usize, status: u16) {
@@ -54,7 +57,11 @@ async fn calls(proxy: &Proxy, count: usize, status: u16) {
 }
 
 async fn until_open(proxy: &Proxy) {
-    proxy.until_sum(STATE, &[(label::UPSTREAM, HOST)], |value| value == state::OPEN).await;
+    proxy
+        .until_sum(STATE, &[(label::UPSTREAM, HOST)], |value| {
+            value == state::OPEN
+        })
+        .await;
 }
 
 async fn until_closed(proxy: &Proxy) {
@@ -68,28 +75,51 @@ async fn until_closed(proxy: &Proxy) {
 #[tokio::test]
 async fn it_opens_at_the_rate_and_answers_at_once() {
     let mood = Mood::start(200).await;
-    let proxy = shop(&mood, "failures: 50%, over: 10s, min_calls: 10, open: 30s").start().await;
+    let proxy = shop(&mood, "failures: 50%, over: 10s, min_calls: 10, open: 30s")
+        .start()
+        .await;
     calls(&proxy, 5, 200).await;
     mood.set(500);
     calls(&proxy, 5, 500).await;
     until_open(&proxy).await;
     let reply = proxy.get("/refused").await;
     reply.is_own(503, &["breaker_open"]);
-    let wait: u64 = reply.get("retry-after").and_then(|text| text.parse().ok()).expect("it says when to come back");
+    let wait: u64 = reply
+        .get("retry-after")
+        .and_then(|text| text.parse().ok())
+        .expect("it says when to come back");
     assert!((1..=45).contains(&wait), "30s, plus or minus half: {wait}");
     assert_eq!(mood.origin.requests(), 10, "an open breaker sends nothing");
     let line = proxy.logged_path("/refused").await;
-    assert_eq!((line[log::REASON].as_str(), line[log::STATUS].as_u64()), (Some("breaker_open"), Some(503)), "{line}");
+    assert_eq!(
+        (line[log::REASON].as_str(), line[log::STATUS].as_u64()),
+        (Some("breaker_open"), Some(503)),
+        "{line}"
+    );
     let metrics = proxy.metrics().await;
-    assert_eq!(metrics.sum(TRANSITIONS, &[(label::FROM, "closed"), (label::TO, "open")]), 1.0);
-    assert_eq!(metrics.sum("outrider_requests_total", &[(label::REASON, "breaker_open")]), 1.0);
-    assert!(proxy.errors().iter().any(|line| line.contains("breaker")), "an opening is told on stderr too");
+    assert_eq!(
+        metrics.sum(TRANSITIONS, &[(label::FROM, "closed"), (label::TO, "open")]),
+        1.0
+    );
+    assert_eq!(
+        metrics.sum(
+            "outrider_requests_total",
+            &[(label::REASON, "breaker_open")]
+        ),
+        1.0
+    );
+    assert!(
+        proxy.errors().iter().any(|line| line.contains("breaker")),
+        "an opening is told on stderr too"
+    );
 }
 
 #[tokio::test]
 async fn fewer_calls_than_the_least_never_open_it() {
     let mood = Mood::start(500).await;
-    let proxy = shop(&mood, "failures: 50%, min_calls: 20, open: 30s").start().await;
+    let proxy = shop(&mood, "failures: 50%, min_calls: 20, open: 30s")
+        .start()
+        .await;
     calls(&proxy, 19, 500).await;
     assert_eq!(proxy.sum(STATE, &[]).await, state::CLOSED);
     calls(&proxy, 1, 500).await;
@@ -99,7 +129,12 @@ async fn fewer_calls_than_the_least_never_open_it() {
 #[tokio::test]
 async fn client_errors_never_count() {
     let mood = Mood::start(404).await;
-    let proxy = shop(&mood, "failures: 50%, min_calls: 5, consecutive: 3, open: 30s").start().await;
+    let proxy = shop(
+        &mood,
+        "failures: 50%, min_calls: 5, consecutive: 3, open: 30s",
+    )
+    .start()
+    .await;
     for status in [404, 400, 409, 429] {
         mood.set(status);
         calls(&proxy, 10, status).await;
@@ -111,26 +146,54 @@ async fn client_errors_never_count() {
 #[tokio::test]
 async fn it_closes_again_after_recovery() {
     let mood = Mood::start(500).await;
-    let proxy = shop(&mood, "failures: 50%, min_calls: 5, open: 50ms, open_max: 200ms, probes: 2").start().await;
+    let proxy = shop(
+        &mood,
+        "failures: 50%, min_calls: 5, open: 50ms, open_max: 200ms, probes: 2",
+    )
+    .start()
+    .await;
     calls(&proxy, 5, 500).await;
     // Probes that fail open it anew.
     until("a probe fails", || async {
         proxy.get("/").await;
-        (proxy.sum(TRANSITIONS, &[(label::FROM, "half_open"), (label::TO, "open")]).await >= 1.0).then_some(())
+        (proxy
+            .sum(
+                TRANSITIONS,
+                &[(label::FROM, "half_open"), (label::TO, "open")],
+            )
+            .await
+            >= 1.0)
+            .then_some(())
     })
     .await;
     mood.set(200);
     until_closed(&proxy).await;
     calls(&proxy, 20, 200).await;
     let metrics = proxy.metrics().await;
-    assert!(metrics.sum(TRANSITIONS, &[(label::FROM, "open"), (label::TO, "half_open")]) >= 2.0);
-    assert_eq!(metrics.sum(TRANSITIONS, &[(label::FROM, "half_open"), (label::TO, "closed")]), 1.0);
+    assert!(
+        metrics.sum(
+            TRANSITIONS,
+            &[(label::FROM, "open"), (label::TO, "half_open")]
+        ) >= 2.0
+    );
+    assert_eq!(
+        metrics.sum(
+            TRANSITIONS,
+            &[(label::FROM, "half_open"), (label::TO, "closed")]
+        ),
+        1.0
+    );
 }
 
 #[tokio::test]
 async fn a_lost_probe_cannot_wedge_it() {
     let mood = Mood::start(500).await;
-    let proxy = shop(&mood, "failures: 50%, min_calls: 5, open: 50ms, open_max: 100ms, probes: 1").start().await;
+    let proxy = shop(
+        &mood,
+        "failures: 50%, min_calls: 5, open: 50ms, open_max: 100ms, probes: 1",
+    )
+    .start()
+    .await;
     calls(&proxy, 5, 500).await;
     mood.set(200);
     // Clients take the probe and leave without waiting for its answer.
@@ -149,7 +212,9 @@ async fn a_lost_probe_cannot_wedge_it() {
 #[tokio::test]
 async fn failures_in_a_row_open_it() {
     let mood = Mood::start(200).await;
-    let proxy = shop(&mood, "failures: off, consecutive: 3, open: 30s").start().await;
+    let proxy = shop(&mood, "failures: off, consecutive: 3, open: 30s")
+        .start()
+        .await;
     for _ in 0..3 {
         mood.set(500);
         calls(&proxy, 2, 500).await;
@@ -160,7 +225,10 @@ async fn failures_in_a_row_open_it() {
     mood.set(503);
     calls(&proxy, 3, 503).await;
     until_open(&proxy).await;
-    assert_eq!(proxy.sum(TRANSITIONS, &[("cause", "consecutive")]).await, 1.0);
+    assert_eq!(
+        proxy.sum(TRANSITIONS, &[("cause", "consecutive")]).await,
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -168,7 +236,12 @@ async fn slowness_alone_opens_it() {
     // Some seventy bytes of head, eight at a time with a pause behind each.
     let origin = Origin::start(|_| Act::Drip(Answer::ok("slow"), 8)).await;
     let breaker = "failures: off, min_calls: 4, slow: { over: 20ms, share: 50% }, open: 30s";
-    let proxy = Setup::shop(&[origin.addr], &format!("retry: off\neject: off\nbreaker: {{ {breaker} }}")).start().await;
+    let proxy = Setup::shop(
+        &[origin.addr],
+        &format!("retry: off\neject: off\nbreaker: {{ {breaker} }}"),
+    )
+    .start()
+    .await;
     calls(&proxy, 4, 200).await;
     until_open(&proxy).await;
     proxy.get("/").await.is_own(503, &["breaker_open"]);
@@ -201,12 +274,20 @@ async fn a_refusal_is_not_retried() {
 #[tokio::test]
 async fn shadow_lets_pass_and_counts() {
     let mood = Mood::start(500).await;
-    let proxy = shop(&mood, "mode: shadow, failures: 50%, min_calls: 5, open: 30s").start().await;
+    let proxy = shop(
+        &mood,
+        "mode: shadow, failures: 50%, min_calls: 5, open: 30s",
+    )
+    .start()
+    .await;
     calls(&proxy, 20, 500).await;
     assert_eq!(mood.origin.requests(), 20);
     until_open(&proxy).await;
     let metrics = proxy.metrics().await;
-    assert_eq!(metrics.sum("outrider_breaker_shadow_refusals_total", &[]), 15.0);
+    assert_eq!(
+        metrics.sum("outrider_breaker_shadow_refusals_total", &[]),
+        15.0
+    );
     assert_eq!(metrics.sum("outrider_breaker_refusals_total", &[]), 0.0);
 }
 
@@ -214,7 +295,11 @@ async fn shadow_lets_pass_and_counts() {
 async fn its_scope_is_the_upstream_or_the_route() {
     for (scope, other) in [("upstream", 503), ("route", 200)] {
         let origin = Origin::start(|asked| {
-            Act::Answer(Answer::status(if asked.target.starts_with("/bad") { 500 } else { 200 }))
+            Act::Answer(Answer::status(if asked.target.starts_with("/bad") {
+                500
+            } else {
+                200
+            }))
         })
         .await;
         let settings = format!(

@@ -25,9 +25,15 @@ async fn with_status(status: u16) -> (Origin, Arc<AtomicU16>) {
 
 #[tokio::test]
 async fn a_failing_endpoint_is_left_out() {
-    let (good, better, bad) = (with_status(200).await.0, with_status(200).await.0, with_status(500).await.0);
+    let (good, better, bad) = (
+        with_status(200).await.0,
+        with_status(200).await.0,
+        with_status(500).await.0,
+    );
     let settings = "retry: off\nbreaker: off\neject: { consecutive: 3, base: 30s }";
-    let proxy = Setup::shop(&[good.addr, bad.addr, better.addr], settings).start().await;
+    let proxy = Setup::shop(&[good.addr, bad.addr, better.addr], settings)
+        .start()
+        .await;
     until("the ejection", || async {
         proxy.get("/").await;
         (proxy.sum(EJECTIONS, &[(label::UPSTREAM, HOST)]).await == 1.0).then_some(())
@@ -38,7 +44,10 @@ async fn a_failing_endpoint_is_left_out() {
         proxy.get("/").await.is(200);
     }
     assert_eq!(bad.requests(), before, "an ejected endpoint gets nothing");
-    assert!(good.requests() > 0 && better.requests() > 0, "the others share the load");
+    assert!(
+        good.requests() > 0 && better.requests() > 0,
+        "the others share the load"
+    );
     assert_eq!(proxy.sum(OUT, &[]).await, 1.0);
     let page = proxy.page("/upstreams").await.text();
     assert!(page.contains(&bad.addr.to_string()), "{page}");
@@ -47,8 +56,11 @@ async fn a_failing_endpoint_is_left_out() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_connections_is_left_out() {
     let good = Origin::always(Answer::ok("x")).await;
-    let settings = "breaker: off\nretry: { max: 1, budget: 100% }\neject: { consecutive: 3, base: 30s }";
-    let proxy = Setup::shop(&[ports::closed(), good.addr], settings).start().await;
+    let settings =
+        "breaker: off\nretry: { max: 1, budget: 100% }\neject: { consecutive: 3, base: 30s }";
+    let proxy = Setup::shop(&[ports::closed(), good.addr], settings)
+        .start()
+        .await;
     until("the ejection", || async {
         proxy.get("/").await.is(200);
         (proxy.sum(EJECTIONS, &[]).await == 1.0).then_some(())
@@ -58,18 +70,26 @@ async fn an_endpoint_that_refuses_connections_is_left_out() {
     for _ in 0..20 {
         proxy.get("/").await.is(200);
     }
-    assert_eq!(proxy.sum("outrider_retries_total", &[]).await, retries, "nothing is left to retry");
+    assert_eq!(
+        proxy.sum("outrider_retries_total", &[]).await,
+        retries,
+        "nothing is left to retry"
+    );
 }
 
 #[tokio::test]
 async fn the_last_endpoint_is_never_left_out() {
     let (only, _) = with_status(500).await;
-    let settings = "retry: off\nbreaker: off\neject: { consecutive: 2, base: 30s, max_share: 100% }";
+    let settings =
+        "retry: off\nbreaker: off\neject: { consecutive: 2, base: 30s, max_share: 100% }";
     let proxy = Setup::shop(&[only.addr], settings).start().await;
     for _ in 0..20 {
         proxy.get("/").await.is(500);
     }
-    assert_eq!((only.requests(), proxy.sum(EJECTIONS, &[]).await), (20, 0.0));
+    assert_eq!(
+        (only.requests(), proxy.sum(EJECTIONS, &[]).await),
+        (20, 0.0)
+    );
     assert!(proxy.sum("outrider_ejections_withheld_total", &[]).await > 0.0);
 }
 

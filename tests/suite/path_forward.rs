@@ -28,11 +28,22 @@ pub const PLAIN: &str = "retry: off\nbreaker: off\neject: off";
 async fn a_host_header_on_the_outbound_port_finds_its_upstream() {
     let origin = Origin::always(Answer::status(201).field("x-from", "origin").text("made")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
-    let reply = proxy.call(&Call::post("/things?a=1&b=%20", "a body").field("X-App", "yes")).await;
-    assert_eq!((reply.is(201).text().as_str(), reply.get("x-from")), ("made", Some("origin")));
+    let reply = proxy
+        .call(&Call::post("/things?a=1&b=%20", "a body").field("X-App", "yes"))
+        .await;
+    assert_eq!(
+        (reply.is(201).text().as_str(), reply.get("x-from")),
+        ("made", Some("origin"))
+    );
     let seen = origin.only();
-    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/things?a=1&b=%20"));
-    assert_eq!((seen.head.get("host"), seen.head.get("x-app")), (Some(HOST), Some("yes")));
+    assert_eq!(
+        (seen.method.as_str(), seen.target.as_str()),
+        ("POST", "/things?a=1&b=%20")
+    );
+    assert_eq!(
+        (seen.head.get("host"), seen.head.get("x-app")),
+        (Some(HOST), Some("yes"))
+    );
     assert_eq!(seen.body.content, b"a body");
 }
 
@@ -42,7 +53,14 @@ async fn a_host_is_matched_without_case_port_or_final_dot() {
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     for host in ["SHOP.test", "shop.test:8080", "shop.test."] {
         proxy.call(&Call::get("/").host(host)).await.is(200);
-        assert_eq!(origin.seen().last().and_then(|seen| seen.head.get("host").map(str::to_owned)).as_deref(), Some(host));
+        assert_eq!(
+            origin
+                .seen()
+                .last()
+                .and_then(|seen| seen.head.get("host").map(str::to_owned))
+                .as_deref(),
+            Some(host)
+        );
     }
 }
 
@@ -50,14 +68,27 @@ async fn a_host_is_matched_without_case_port_or_final_dot() {
 async fn an_absolute_form_request_takes_the_explicit_port() {
     let origin = Origin::start(|asked| Act::Answer(Answer::ok(asked.target.as_bytes()))).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
-    let reply = Call::get("http://shop.test/by/proxy?x=1").to(proxy.explicit).await;
+    let reply = Call::get("http://shop.test/by/proxy?x=1")
+        .to(proxy.explicit)
+        .await;
     assert_eq!(reply.is(200).text(), "/by/proxy?x=1");
     // The target decides, and replaces a Host that says otherwise (RFC 9112 section 3.2.2).
-    Call::get("http://shop.test/other").host("elsewhere.test").to(proxy.explicit).await.is(200);
+    Call::get("http://shop.test/other")
+        .host("elsewhere.test")
+        .to(proxy.explicit)
+        .await
+        .is(200);
     // A literal address that no policy names is dialled as it is.
-    Call::get(&format!("http://{}/direct", origin.addr)).host(&origin.addr.to_string()).to(proxy.explicit).await.is(200);
+    Call::get(&format!("http://{}/direct", origin.addr))
+        .host(&origin.addr.to_string())
+        .to(proxy.explicit)
+        .await
+        .is(200);
     let seen = origin.seen();
-    let hosts: Vec<_> = seen.iter().map(|seen| seen.head.get("host").unwrap_or_default()).collect();
+    let hosts: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.head.get("host").unwrap_or_default())
+        .collect();
     assert_eq!(hosts, [HOST, HOST, &origin.addr.to_string()]);
     assert_eq!(seen[2].target, "/direct");
 }
@@ -68,9 +99,17 @@ async fn unmatched_traffic_passes_or_is_denied() {
     let host = origin.addr.to_string();
     let open = Setup::new().start().await;
     open.call(&Call::get("/pass").host(&host)).await.is(200);
-    assert!(origin.only().head.has(names::REQUEST_ID), "correlation is on for unmatched traffic too");
-    let shut = Setup::shop(&[origin.addr], PLAIN).top("unmatched: deny").start().await;
-    shut.call(&Call::get("/denied").host(&host)).await.is_own(403, &["unmatched"]);
+    assert!(
+        origin.only().head.has(names::REQUEST_ID),
+        "correlation is on for unmatched traffic too"
+    );
+    let shut = Setup::shop(&[origin.addr], PLAIN)
+        .top("unmatched: deny")
+        .start()
+        .await;
+    shut.call(&Call::get("/denied").host(&host))
+        .await
+        .is_own(403, &["unmatched"]);
     shut.get("/allowed").await.is(200);
     assert_eq!(origin.requests(), 2);
 }
@@ -79,7 +118,10 @@ async fn unmatched_traffic_passes_or_is_denied() {
 async fn a_request_that_would_come_back_to_us_is_refused() {
     let proxy = Setup::new().start().await;
     for addr in [proxy.outbound, proxy.explicit] {
-        proxy.call(&Call::get("/").host(&addr.to_string())).await.is_own(508, &["loop_detected"]);
+        proxy
+            .call(&Call::get("/").host(&addr.to_string()))
+            .await
+            .is_own(508, &["loop_detected"]);
     }
 }
 
@@ -105,14 +147,30 @@ async fn hop_by_hop_fields_end_here_and_via_is_added() {
     let reply = proxy.call(&call).await;
     reply.is(200);
     let head = origin.only().head;
-    for gone in ["x-hop", "keep-alive", "proxy-connection", "proxy-authorization", "te"] {
-        assert!(!head.has(gone), "{gone} belongs to the client's connection:\n{}", latin1(&head.raw));
+    for gone in [
+        "x-hop",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+    ] {
+        assert!(
+            !head.has(gone),
+            "{gone} belongs to the client's connection:\n{}",
+            latin1(&head.raw)
+        );
     }
-    assert_eq!((head.get("authorization"), head.get("cookie")), (Some("Bearer stays"), Some("stays=1")));
+    assert_eq!(
+        (head.get("authorization"), head.get("cookie")),
+        (Some("Bearer stays"), Some("stays=1"))
+    );
     assert_eq!(head.all("via").join(", "), "1.0 before, 1.1 outrider");
     assert!(!reply.head.has("x-answer-hop") && !reply.head.has("keep-alive"));
     assert_eq!(reply.get("x-answer"), Some("stays"));
-    assert!(reply.get("via").is_some_and(|via| via.contains("outrider")), "every message that is passed on has a Via");
+    assert!(
+        reply.get("via").is_some_and(|via| via.contains("outrider")),
+        "every message that is passed on has a Via"
+    );
 }
 
 #[tokio::test]
@@ -129,14 +187,30 @@ async fn responses_without_a_body_keep_the_connection_in_step() {
     let mut raw = proxy.connect().await;
     for _ in 0..2 {
         let head = raw.call(&Call::new("HEAD", "/head")).await;
-        assert_eq!((head.is(200).text().as_str(), head.get("content-length")), ("", Some("6")));
+        assert_eq!(
+            (head.is(200).text().as_str(), head.get("content-length")),
+            ("", Some("6"))
+        );
         let none = raw.call(&Call::get("/204")).await;
-        assert_eq!((none.is(204).text().as_str(), none.head.has("content-length")), ("", false));
+        assert_eq!(
+            (
+                none.is(204).text().as_str(),
+                none.head.has("content-length")
+            ),
+            ("", false)
+        );
         assert_eq!(raw.call(&Call::get("/304")).await.is(304).text(), "");
         assert_eq!(raw.call(&Call::get("/get")).await.is(200).text(), "a body");
     }
     raw.call(&Call::new("OPTIONS", "*")).await.is(200);
-    assert_eq!(origin.seen().last().map(|seen| seen.target.clone()).as_deref(), Some("*"));
+    assert_eq!(
+        origin
+            .seen()
+            .last()
+            .map(|seen| seen.target.clone())
+            .as_deref(),
+        Some("*")
+    );
 }
 
 #[tokio::test]
@@ -147,19 +221,31 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut bytes = Vec::new();
     for n in 0..20 {
         let path = format!("/{n}");
-        bytes.extend(if n % 3 == 0 { Call::post(&path, "x".repeat(n * 100)).bytes() } else { Call::get(&path).bytes() });
+        bytes.extend(if n % 3 == 0 {
+            Call::post(&path, "x".repeat(n * 100)).bytes()
+        } else {
+            Call::get(&path).bytes()
+        });
     }
     raw.send(&bytes).await;
     for n in 0..20 {
         assert_eq!(raw.reply("GET").await.is(200).text(), format!("/{n}"));
     }
-    assert!(origin.seen().iter().all(|seen| seen.fault.is_none() && seen.whole));
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|seen| seen.fault.is_none() && seen.whole)
+    );
 }
 
 #[tokio::test]
 async fn connections_to_the_upstream_are_kept() {
     let origin = Origin::always(Answer::ok("x")).await;
-    let proxy = Setup::shop(&[origin.addr], PLAIN).args(&["--workers", "1"]).start().await;
+    let proxy = Setup::shop(&[origin.addr], PLAIN)
+        .args(&["--workers", "1"])
+        .start()
+        .await;
     for n in 0..10 {
         proxy.get(&format!("/{n}")).await.is(200);
     }
@@ -178,7 +264,10 @@ async fn large_bodies_are_byte_identical() {
     let mut raw = proxy.connect().await;
     assert!(raw.call(&Call::get("/down")).await.is(200).body.content == pattern(LARGE));
     raw.call(&Call::post("/up", pattern(LARGE))).await.is(200);
-    let head = format!("{}Transfer-Encoding: chunked\r\n\r\n", Call::new("POST", "/chunks").head());
+    let head = format!(
+        "{}Transfer-Encoding: chunked\r\n\r\n",
+        Call::new("POST", "/chunks").head()
+    );
     raw.send(head.as_bytes()).await;
     for piece in pattern(LARGE).chunks(70_001) {
         raw.send(&chunk(piece)).await;
@@ -186,21 +275,38 @@ async fn large_bodies_are_byte_identical() {
     raw.send(b"0\r\n\r\n").await;
     raw.reply("POST").await.is(200);
     for seen in &origin.seen()[1..] {
-        assert!(seen.whole && seen.fault.is_none() && seen.body.content == pattern(LARGE), "{}", seen.target);
+        assert!(
+            seen.whole && seen.fault.is_none() && seen.body.content == pattern(LARGE),
+            "{}",
+            seen.target
+        );
     }
 }
 
 #[tokio::test]
 async fn trailers_pass_both_ways() {
-    let answer = Answer::status(200).field("trailer", "x-sum").chunked(&[b"abc"]).trailer("x-sum", "3");
+    let answer = Answer::status(200)
+        .field("trailer", "x-sum")
+        .chunked(&[b"abc"])
+        .trailer("x-sum", "3");
     let origin = Origin::always(answer).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = proxy.connect().await;
-    let call = Call::new("POST", "/").field("TE", "trailers").field("Trailer", "x-check").field("Transfer-Encoding", "chunked");
-    raw.send(format!("{}\r\n3\r\nabc\r\n0\r\nx-check: 42\r\n\r\n", call.head()).as_bytes()).await;
+    let call = Call::new("POST", "/")
+        .field("TE", "trailers")
+        .field("Trailer", "x-check")
+        .field("Transfer-Encoding", "chunked");
+    raw.send(format!("{}\r\n3\r\nabc\r\n0\r\nx-check: 42\r\n\r\n", call.head()).as_bytes())
+        .await;
     let reply = raw.reply("POST").await;
-    assert_eq!(reply.is(200).body.trailers, [("x-sum".to_owned(), "3".to_owned())]);
-    assert_eq!(origin.only().body.trailers, [("x-check".to_owned(), "42".to_owned())]);
+    assert_eq!(
+        reply.is(200).body.trailers,
+        [("x-sum".to_owned(), "3".to_owned())]
+    );
+    assert_eq!(
+        origin.only().body.trailers,
+        [("x-check".to_owned(), "42".to_owned())]
+    );
 }
 
 #[tokio::test]
@@ -216,7 +322,10 @@ async fn a_response_that_ends_with_its_connection_is_passed_on() {
     let origin = Origin::sequence(acts).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = proxy.connect().await;
-    assert_eq!(raw.call(&Call::get("/1")).await.is(200).text(), "until the end");
+    assert_eq!(
+        raw.call(&Call::get("/1")).await.is(200).text(),
+        "until the end"
+    );
     assert_eq!(raw.call(&Call::get("/2")).await.is(200).text(), "of old");
     assert_eq!(raw.call(&Call::get("/3")).await.is(200).text(), "ok");
 }
@@ -230,7 +339,9 @@ async fn a_body_that_is_expected_is_asked_for() {
     .await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = proxy.connect().await;
-    let bytes = Call::post("/", "0123456789").field("Expect", "100-continue").bytes();
+    let bytes = Call::post("/", "0123456789")
+        .field("Expect", "100-continue")
+        .bytes();
     raw.send(&bytes[..bytes.len() - 10]).await;
     assert_eq!(raw.interim().await, 100);
     raw.send(b"0123456789").await;
@@ -239,8 +350,14 @@ async fn a_body_that_is_expected_is_asked_for() {
 
     // A final answer comes through although the body is never sent.
     let mut raw = proxy.connect().await;
-    raw.send(format!("{}Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", Call::new("POST", "/early").head()).as_bytes())
-        .await;
+    raw.send(
+        format!(
+            "{}Expect: 100-continue\r\nContent-Length: 10\r\n\r\n",
+            Call::new("POST", "/early").head()
+        )
+        .as_bytes(),
+    )
+    .await;
     assert_eq!(raw.reply("POST").await.is(401).text(), "no");
 }
 
@@ -252,7 +369,9 @@ async fn both_protocols_share_one_port() {
     let proxy = setup.start().await;
     assert_eq!(proxy.get("/").await.is(200).text(), "one");
     let client = H2::connect(proxy.outbound).await;
-    let request = http::Request::get("http://h2.test/p?q=1").body(h2client::empty()).expect("good");
+    let request = http::Request::get("http://h2.test/p?q=1")
+        .body(h2client::empty())
+        .expect("good");
     let reply = client.call(request).await;
     assert_eq!((reply.status, &reply.body[..]), (200, &b"two"[..]));
     assert!(reply.get(names::REQUEST_ID).is_some());
@@ -262,31 +381,66 @@ async fn both_protocols_share_one_port() {
 
 #[tokio::test]
 async fn both_loopback_families_are_served() {
-    let origin = Origin::at((Ipv6Addr::LOCALHOST, 0).into(), |_| Act::Answer(Answer::ok("six"))).await;
+    let origin = Origin::at((Ipv6Addr::LOCALHOST, 0).into(), |_| {
+        Act::Answer(Answer::ok("six"))
+    })
+    .await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let v6 = |v4: SocketAddr| SocketAddr::from((Ipv6Addr::LOCALHOST, v4.port()));
-    assert_eq!(Call::get("/").to(v6(proxy.outbound)).await.is(200).text(), "six");
-    assert_eq!(Call::get("http://shop.test/").to(v6(proxy.explicit)).await.is(200).text(), "six");
+    assert_eq!(
+        Call::get("/").to(v6(proxy.outbound)).await.is(200).text(),
+        "six"
+    );
+    assert_eq!(
+        Call::get("http://shop.test/")
+            .to(v6(proxy.explicit))
+            .await
+            .is(200)
+            .text(),
+        "six"
+    );
     // An IPv6 literal that no policy names.
     let host = format!("[::1]:{}", origin.addr.port());
-    assert_eq!(proxy.call(&Call::get("/").host(&host)).await.is(200).text(), "six");
+    assert_eq!(
+        proxy.call(&Call::get("/").host(&host)).await.is(200).text(),
+        "six"
+    );
 }
 
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_told_by_its_word() {
     let setup = Setup::shop(&[ports::closed()], PLAIN);
     let reset = Origin::start(|_| Act::Cut(Answer::ok(""), 0, After::Reset)).await;
-    let garbage = Origin::start(|_| Act::Raw(b"\x00\x01 not HTTP\r\n\r\n".to_vec(), After::Close)).await;
+    let garbage =
+        Origin::start(|_| Act::Raw(b"\x00\x01 not HTTP\r\n\r\n".to_vec(), After::Close)).await;
     let silent = Origin::start(|_| Act::Cut(Answer::ok(""), 0, After::Close)).await;
-    let setup = setup.upstream("reset.test", &[reset.addr], PLAIN).upstream("garbage.test", &[garbage.addr], PLAIN);
-    let proxy = setup.upstream("silent.test", &[silent.addr], PLAIN).start().await;
+    let setup = setup.upstream("reset.test", &[reset.addr], PLAIN).upstream(
+        "garbage.test",
+        &[garbage.addr],
+        PLAIN,
+    );
+    let proxy = setup
+        .upstream("silent.test", &[silent.addr], PLAIN)
+        .start()
+        .await;
     proxy.get("/").await.is_own(502, &["connect_refused"]);
-    proxy.call(&Call::get("/").host("reset.test")).await.is_own(502, &["reset"]);
-    proxy.call(&Call::get("/").host("silent.test")).await.is_own(502, &["reset"]);
-    proxy.call(&Call::get("/").host("garbage.test")).await.is_own(502, &["protocol_error"]);
+    proxy
+        .call(&Call::get("/").host("reset.test"))
+        .await
+        .is_own(502, &["reset"]);
+    proxy
+        .call(&Call::get("/").host("silent.test"))
+        .await
+        .is_own(502, &["reset"]);
+    proxy
+        .call(&Call::get("/").host("garbage.test"))
+        .await
+        .is_own(502, &["protocol_error"]);
     // The connection of the client outlives the failures of the upstream.
     let mut raw = Raw::connect(proxy.outbound).await;
     for _ in 0..3 {
-        raw.call(&Call::post("/", "x")).await.is_own(502, &["connect_refused"]);
+        raw.call(&Call::post("/", "x"))
+            .await
+            .is_own(502, &["connect_refused"]);
     }
 }

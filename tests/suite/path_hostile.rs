@@ -19,7 +19,11 @@ struct Case {
 }
 
 fn case(what: &'static str, words: &'static [&'static str], bytes: impl Into<Vec<u8>>) -> Case {
-    Case { what, bytes: bytes.into(), words }
+    Case {
+        what,
+        bytes: bytes.into(),
+        words,
+    }
 }
 
 /// A POST whose framing fields are these, with five bytes behind it that one reading takes for its body.
@@ -69,18 +73,36 @@ async fn refuse(proxy: &Proxy, origin: &Origin, case: &Case) {
     if matches!(reason.as_str(), "malformed_request" | "invalid_framing") {
         // Where the next request begins is anybody's guess, so there must be none.
         let rest = raw.end().await.1;
-        assert!(rest.is_empty(), "{}: {:?} after the refusal", case.what, String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "{}: {:?} after the refusal",
+            case.what,
+            String::from_utf8_lossy(&rest)
+        );
     }
-    assert_eq!(origin.requests(), before, "{}: it reached the origin", case.what);
+    assert_eq!(
+        origin.requests(),
+        before,
+        "{}: it reached the origin",
+        case.what
+    );
     proxy.get("/after").await.is(200);
-    assert_eq!(origin.requests(), before + 1, "{}: the proxy goes on serving", case.what);
+    assert_eq!(
+        origin.requests(),
+        before + 1,
+        "{}: the proxy goes on serving",
+        case.what
+    );
 }
 
 #[tokio::test]
 async fn ambiguous_framing_is_refused() {
     const WORDS: &[&str] = &["invalid_framing", PARSER];
     let fields = [
-        ("different lengths", "Content-Length: 5\r\nContent-Length: 6"),
+        (
+            "different lengths",
+            "Content-Length: 5\r\nContent-Length: 6",
+        ),
         ("a list of different lengths", "Content-Length: 5, 6"),
         ("a signed length", "Content-Length: +5"),
         ("a negative length", "Content-Length: -5"),
@@ -88,22 +110,46 @@ async fn ambiguous_framing_is_refused() {
         ("a length with a space inside", "Content-Length: 5 0"),
         ("a length with a fraction", "Content-Length: 5.0"),
         ("an empty length", "Content-Length:"),
-        ("a length that overflows 64 bits", "Content-Length: 18446744073709551621"),
-        ("a length of forty digits", "Content-Length: 5000000000000000000000000000000000000000"),
+        (
+            "a length that overflows 64 bits",
+            "Content-Length: 18446744073709551621",
+        ),
+        (
+            "a length of forty digits",
+            "Content-Length: 5000000000000000000000000000000000000000",
+        ),
         ("an unknown coding", "Transfer-Encoding: gzip"),
-        ("a coding before chunked", "Transfer-Encoding: gzip, chunked"),
-        ("a coding after chunked", "Transfer-Encoding: chunked, identity"),
+        (
+            "a coding before chunked",
+            "Transfer-Encoding: gzip, chunked",
+        ),
+        (
+            "a coding after chunked",
+            "Transfer-Encoding: chunked, identity",
+        ),
         ("identity", "Transfer-Encoding: identity"),
-        ("chunked twice in a list", "Transfer-Encoding: chunked, chunked"),
-        ("chunked twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
-        ("chunked and identity apart", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
+        (
+            "chunked twice in a list",
+            "Transfer-Encoding: chunked, chunked",
+        ),
+        (
+            "chunked twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        ),
+        (
+            "chunked and identity apart",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        ),
         ("nearly chunked", "Transfer-Encoding: xchunked"),
         ("chunked with a parameter", "Transfer-Encoding: chunked;q=1"),
         ("chunked in quotes", "Transfer-Encoding: \"chunked\""),
         ("an empty coding", "Transfer-Encoding:"),
         ("a comma before chunked", "Transfer-Encoding: , chunked"),
     ];
-    let mut cases: Vec<Case> = fields.into_iter().map(|(what, fields)| case(what, WORDS, framed(fields))).collect();
+    let mut cases: Vec<Case> = fields
+        .into_iter()
+        .map(|(what, fields)| case(what, WORDS, framed(fields)))
+        .collect();
     let old = framed("Transfer-Encoding: chunked").replace("HTTP/1.1", "HTTP/1.0");
     cases.push(case("chunked in HTTP/1.0", WORDS, old));
     refuse_all(cases).await;
@@ -141,10 +187,16 @@ async fn forbidden_characters_and_folds_are_refused() {
         ("CR before a colon", b"X-A\r: 1"),
         ("a bell in a value", b"X-A: a\x07b"),
         ("DEL in a value", b"X-A: a\x7fb"),
-        ("a vertical tab before a coding", b"Transfer-Encoding: \x0bchunked"),
+        (
+            "a vertical tab before a coding",
+            b"Transfer-Encoding: \x0bchunked",
+        ),
         ("a space in a name", b"X A: 1"),
         ("a space before the colon", b"X-A : 1"),
-        ("a space before the colon of a coding", b"Transfer-Encoding : chunked"),
+        (
+            "a space before the colon of a coding",
+            b"Transfer-Encoding : chunked",
+        ),
         ("a tab before the colon of a length", b"Content-Length\t: 5"),
         ("a name in brackets", b"X(A): 1"),
         ("a name with a slash", b"X/A: 1"),
@@ -160,7 +212,11 @@ async fn forbidden_characters_and_folds_are_refused() {
         bytes.extend_from_slice(b"\r\n\r\n");
         cases.push(case(what, WORDS, bytes));
     }
-    cases.push(case("a space before the first field", WORDS, with_host(" Host: shop.test\r\n")));
+    cases.push(case(
+        "a space before the first field",
+        WORDS,
+        with_host(" Host: shop.test\r\n"),
+    ));
     refuse_all(cases).await;
 }
 
@@ -170,7 +226,10 @@ async fn a_host_that_is_not_exactly_one_authority_is_refused() {
     let hosts = [
         ("no host", ""),
         ("two hosts", "Host: shop.test\r\nHost: shop.test\r\n"),
-        ("two different hosts", "Host: shop.test\r\nHost: evil.test\r\n"),
+        (
+            "two different hosts",
+            "Host: shop.test\r\nHost: evil.test\r\n",
+        ),
         ("an empty host", "Host:\r\n"),
         ("a list of hosts", "Host: shop.test, evil.test\r\n"),
         ("a space in the host", "Host: shop.test evil.test\r\n"),
@@ -195,7 +254,12 @@ async fn a_host_that_is_not_exactly_one_authority_is_refused() {
         ("a host that is not ASCII", "Host: sh\u{f6}p.test\r\n"),
         ("a URL", "Host: http://shop.test\r\n"),
     ];
-    refuse_all(hosts.map(|(what, lines)| case(what, WORDS, with_host(lines))).into()).await;
+    refuse_all(
+        hosts
+            .map(|(what, lines)| case(what, WORDS, with_host(lines)))
+            .into(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -219,7 +283,12 @@ async fn a_target_that_cannot_be_forwarded_is_refused() {
         ("a CR in the path", "/a\rb"),
         ("nothing", ""),
     ];
-    refuse_all(targets.map(|(what, target)| case(what, WORDS, with_target(target))).into()).await;
+    refuse_all(
+        targets
+            .map(|(what, target)| case(what, WORDS, with_target(target)))
+            .into(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -239,7 +308,8 @@ async fn a_line_that_is_no_request_line_is_refused() {
         ("HTTP/0.9", "GET /"),
         ("a leading space", " GET / HTTP/1.1"),
     ];
-    let cases = lines.map(|(what, line)| case(what, WORDS, format!("{line}\r\nHost: shop.test\r\n\r\n")));
+    let cases =
+        lines.map(|(what, line)| case(what, WORDS, format!("{line}\r\nHost: shop.test\r\n\r\n")));
     refuse_all(cases.into()).await;
 }
 
@@ -248,10 +318,26 @@ async fn a_connect_that_is_no_tunnel_is_refused() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let cases = [
-        case("no port", &["invalid_target", PARSER], "CONNECT shop.test HTTP/1.1\r\nHost: shop.test\r\n\r\n"),
-        case("a path", &["invalid_target", PARSER], "CONNECT /path HTTP/1.1\r\nHost: shop.test\r\n\r\n"),
-        case("a URL", &["invalid_target", PARSER], "CONNECT http://shop.test/ HTTP/1.1\r\nHost: shop.test\r\n\r\n"),
-        case("userinfo", &["invalid_target", PARSER], "CONNECT u@shop.test:80 HTTP/1.1\r\nHost: shop.test:80\r\n\r\n"),
+        case(
+            "no port",
+            &["invalid_target", PARSER],
+            "CONNECT shop.test HTTP/1.1\r\nHost: shop.test\r\n\r\n",
+        ),
+        case(
+            "a path",
+            &["invalid_target", PARSER],
+            "CONNECT /path HTTP/1.1\r\nHost: shop.test\r\n\r\n",
+        ),
+        case(
+            "a URL",
+            &["invalid_target", PARSER],
+            "CONNECT http://shop.test/ HTTP/1.1\r\nHost: shop.test\r\n\r\n",
+        ),
+        case(
+            "userinfo",
+            &["invalid_target", PARSER],
+            "CONNECT u@shop.test:80 HTTP/1.1\r\nHost: shop.test:80\r\n\r\n",
+        ),
         case(
             "a body",
             &["invalid_framing", PARSER],
@@ -266,21 +352,32 @@ async fn a_connect_that_is_no_tunnel_is_refused() {
     for case in cases {
         let mut raw = Raw::connect(proxy.explicit).await;
         raw.offer(&case.bytes).await;
-        let reply = raw.try_reply("POST").await.ok().flatten().unwrap_or_else(|| panic!("{}: no answer", case.what));
+        let reply = raw
+            .try_reply("POST")
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| panic!("{}: no answer", case.what));
         assert!(reply.status == 400, "{}: {}", case.what, reply.status);
         reply.is_own(400, case.words);
     }
     assert_eq!(origin.requests(), 0);
-    Call::get("http://shop.test/").to(proxy.explicit).await.is(200);
+    Call::get("http://shop.test/")
+        .to(proxy.explicit)
+        .await
+        .is(200);
 }
 
 #[tokio::test]
 async fn noise_is_survived() {
-    // A thousand random openings, from a printed seed: none may end the process or be taken for a request.
+    // Hundreds of damaged requests, from a printed seed: none may end the process, and what is let through is whole.
     const SEED: u64 = 0x5eed_0001;
     eprintln!("seed {SEED:#x}");
     let origin = Origin::always(Answer::ok("x")).await;
-    let proxy = Setup::shop(&[origin.addr], PLAIN).limits("detect: 50ms").start().await;
+    let proxy = Setup::shop(&[origin.addr], PLAIN)
+        .limits("detect: 50ms")
+        .start()
+        .await;
     let mut random = SEED;
     let mut draw = || {
         random ^= random << 13;
@@ -288,7 +385,9 @@ async fn noise_is_survived() {
         random ^= random << 17;
         random
     };
-    let whole = Call::post("/noise", "0123456789").field("Transfer-Encoding", "chunked").bytes();
+    let whole = Call::post("/noise", "0123456789")
+        .field("Transfer-Encoding", "chunked")
+        .bytes();
     for n in 0..500 {
         let mut bytes = whole.clone();
         bytes.truncate(bytes.len() - usize::try_from(draw() % 20).expect("small"));
@@ -302,7 +401,11 @@ async fn noise_is_survived() {
         let _ = raw.end().await;
     }
     for seen in origin.seen() {
-        assert!(seen.fault.is_none(), "what was forwarded breaks a rule: {:?}", seen.fault);
+        assert!(
+            seen.fault.is_none(),
+            "what was forwarded breaks a rule: {:?}",
+            seen.fault
+        );
     }
     proxy.get("/after").await.is(200);
     assert_eq!(proxy.sum("outrider_panics_total", &[]).await, 0.0);

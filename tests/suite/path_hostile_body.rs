@@ -15,54 +15,106 @@ const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 #[tokio::test]
 async fn a_chunked_body_that_breaks_its_framing_is_refused() {
     let bodies: [(&str, String); 20] = [
-        ("a size that is no number", "zz\r\nhello\r\n0\r\n\r\n".into()),
+        (
+            "a size that is no number",
+            "zz\r\nhello\r\n0\r\n\r\n".into(),
+        ),
         ("a negative size", "-5\r\nhello\r\n0\r\n\r\n".into()),
         ("a signed size", "+5\r\nhello\r\n0\r\n\r\n".into()),
         ("a prefixed size", "0x5\r\nhello\r\n0\r\n\r\n".into()),
         ("an empty size", "\r\nhello\r\n0\r\n\r\n".into()),
-        ("an underscore in a size", "0_5\r\nhello\r\n0\r\n\r\n".into()),
-        ("a size that overflows 64 bits", "10000000000000005\r\nhello\r\n0\r\n\r\n".into()),
-        ("a size of forty digits", format!("{}5\r\nhello\r\n0\r\n\r\n", "1".repeat(39))),
-        ("a size with text behind it", "5 hello\r\nhello\r\n0\r\n\r\n".into()),
+        (
+            "an underscore in a size",
+            "0_5\r\nhello\r\n0\r\n\r\n".into(),
+        ),
+        (
+            "a size that overflows 64 bits",
+            "10000000000000005\r\nhello\r\n0\r\n\r\n".into(),
+        ),
+        (
+            "a size of forty digits",
+            format!("{}5\r\nhello\r\n0\r\n\r\n", "1".repeat(39)),
+        ),
+        (
+            "a size with text behind it",
+            "5 hello\r\nhello\r\n0\r\n\r\n".into(),
+        ),
         ("more data than the size", "5\r\nhello!\r\n0\r\n\r\n".into()),
         ("less data than the size", "6\r\nhello\r\n0\r\n\r\n".into()),
         ("a bare CR behind the data", "5\r\nhello\r0\r\n\r\n".into()),
         ("a bare LF behind the data", "5\r\nhello\n0\r\n\r\n".into()),
         ("a bare CR behind the size", "5\rhello\r\n0\r\n\r\n".into()),
         ("a NUL in the size", "5\0\r\nhello\r\n0\r\n\r\n".into()),
-        ("a length among the trailers", "5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n".into()),
-        ("a coding among the trailers", "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n".into()),
-        ("a host among the trailers", "5\r\nhello\r\n0\r\nHost: evil.test\r\n\r\n".into()),
-        ("a folded trailer", "5\r\nhello\r\n0\r\nX-A: 1\r\n 2\r\n\r\n".into()),
-        ("a NUL in a trailer", "5\r\nhello\r\n0\r\nX-A: a\0b\r\n\r\n".into()),
+        (
+            "a length among the trailers",
+            "5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n".into(),
+        ),
+        (
+            "a coding among the trailers",
+            "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+        ),
+        (
+            "a host among the trailers",
+            "5\r\nhello\r\n0\r\nHost: evil.test\r\n\r\n".into(),
+        ),
+        (
+            "a folded trailer",
+            "5\r\nhello\r\n0\r\nX-A: 1\r\n 2\r\n\r\n".into(),
+        ),
+        (
+            "a NUL in a trailer",
+            "5\r\nhello\r\n0\r\nX-A: a\0b\r\n\r\n".into(),
+        ),
     ];
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     for (what, body) in &bodies {
         let mut raw = Raw::connect(proxy.outbound).await;
-        raw.offer(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{body}{NEXT}").as_bytes()).await;
-        let reply = raw.try_reply("POST").await.unwrap_or_else(|fault| panic!("{what}: {fault}"));
+        raw.offer(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{body}{NEXT}").as_bytes())
+            .await;
+        let reply = raw
+            .try_reply("POST")
+            .await
+            .unwrap_or_else(|fault| panic!("{what}: {fault}"));
         let reply = reply.unwrap_or_else(|| panic!("{what}: closed without an answer"));
-        assert_eq!((reply.status, reply.reason()), (400, Some("invalid_body")), "{what}");
+        assert_eq!(
+            (reply.status, reply.reason()),
+            (400, Some("invalid_body")),
+            "{what}"
+        );
         reply.is_own(400, &["invalid_body"]);
         let rest = raw.end().await.1;
-        assert!(rest.is_empty(), "{what}: {:?} after the refusal", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "{what}: {:?} after the refusal",
+            String::from_utf8_lossy(&rest)
+        );
     }
     proxy.get("/after").await.is(200);
     for seen in origin.seen() {
-        assert!(seen.target == "/after" || !seen.whole, "a broken body looked whole: {seen:?}");
+        assert!(
+            seen.target == "/after" || !seen.whole,
+            "a broken body looked whole: {seen:?}"
+        );
         assert_ne!(seen.target, "/smuggled");
         // The origin's own strict reader may object only to a body that was cut, never to one that is wrong.
         assert!(seen.fault.is_none(), "{seen:?}");
     }
-    until("broken uploads leave nothing open", || async { (origin.open() <= 1).then_some(()) }).await;
+    until("broken uploads leave nothing open", || async {
+        (origin.open() <= 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_body_that_ends_too_early_is_not_whole() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
-    for body in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"] {
+    for body in [
+        "Content-Length: 10\r\n\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+    ] {
         let mut raw = Raw::connect(proxy.outbound).await;
         raw.send(format!("{HEAD}{body}").as_bytes()).await;
         raw.finish().await;
@@ -71,7 +123,12 @@ async fn a_body_that_ends_too_early_is_not_whole() {
         }
     }
     proxy.get("/after").await.is(200);
-    assert!(origin.seen().iter().all(|seen| seen.target == "/after" || !seen.whole));
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|seen| seen.target == "/after" || !seen.whole)
+    );
 }
 
 #[tokio::test]
@@ -79,11 +136,15 @@ async fn a_length_ends_the_body_and_the_rest_is_the_next_request() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = Raw::connect(proxy.outbound).await;
-    raw.send(format!("{HEAD}Content-Length: 5\r\n\r\nhello{NEXT}").as_bytes()).await;
+    raw.send(format!("{HEAD}Content-Length: 5\r\n\r\nhello{NEXT}").as_bytes())
+        .await;
     raw.reply("POST").await.is(200);
     raw.reply("GET").await.is(200);
     let seen = origin.seen();
-    assert_eq!((seen[0].body.content.as_slice(), seen[1].target.as_str()), (&b"hello"[..], "/smuggled"));
+    assert_eq!(
+        (seen[0].body.content.as_slice(), seen[1].target.as_str()),
+        (&b"hello"[..], "/smuggled")
+    );
 }
 
 #[tokio::test]
@@ -91,10 +152,16 @@ async fn a_get_without_framing_has_no_body() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = Raw::connect(proxy.outbound).await;
-    raw.send(&[&Call::get("/first").bytes()[..], NEXT.as_bytes()].concat()).await;
+    raw.send(&[&Call::get("/first").bytes()[..], NEXT.as_bytes()].concat())
+        .await;
     raw.reply("GET").await.is(200);
     raw.reply("GET").await.is(200);
-    assert!(origin.seen().iter().all(|seen| seen.body.raw.is_empty() && seen.fault.is_none()));
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|seen| seen.body.raw.is_empty() && seen.fault.is_none())
+    );
     assert_eq!(origin.requests(), 2);
 }
 

@@ -18,7 +18,9 @@ use crate::support::tcp::Tcp;
 /// A TLS 1.2 record with a ClientHello that names `server`.
 pub fn client_hello(server: &str) -> Vec<u8> {
     let with_length = |width: usize, bytes: Vec<u8>| {
-        let length = u32::try_from(bytes.len()).expect("a short hello").to_be_bytes();
+        let length = u32::try_from(bytes.len())
+            .expect("a short hello")
+            .to_be_bytes();
         [&length[4 - width..], &bytes].concat()
     };
     let name = [vec![0], with_length(2, server.as_bytes().to_vec())].concat();
@@ -35,21 +37,36 @@ pub fn client_hello(server: &str) -> Vec<u8> {
 
 async fn tunnel(proxy: &Proxy, authority: &str) -> Raw {
     let mut raw = Raw::connect(proxy.explicit).await;
-    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await;
+    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .await;
     assert_eq!(raw.head("CONNECT").await.0, 200, "CONNECT {authority}");
     raw
 }
 
 #[tokio::test]
 async fn plain_http_inside_connect_gets_the_whole_policy() {
-    let acts = vec![Act::Answer(Answer::status(503)), Act::Answer(Answer::ok("second"))];
+    let acts = vec![
+        Act::Answer(Answer::status(503)),
+        Act::Answer(Answer::ok("second")),
+    ];
     let origin = Origin::sequence(acts).await;
-    let proxy = Setup::shop(&[origin.addr], "retry: { max: 1 }").start().await;
+    let proxy = Setup::shop(&[origin.addr], "retry: { max: 1 }")
+        .start()
+        .await;
     let mut raw = tunnel(&proxy, "shop.test:80").await;
-    assert_eq!(raw.call(&Call::get("/inside")).await.is(200).text(), "second");
-    assert_eq!(raw.call(&Call::get("/inside/again")).await.is(200).text(), "second");
+    assert_eq!(
+        raw.call(&Call::get("/inside")).await.is(200).text(),
+        "second"
+    );
+    assert_eq!(
+        raw.call(&Call::get("/inside/again")).await.is(200).text(),
+        "second"
+    );
     let line = proxy.logged_path("/inside").await;
-    assert_eq!((line[log::UPSTREAM].as_str(), line[log::TRIES].as_u64()), (Some(HOST), Some(2)));
+    assert_eq!(
+        (line[log::UPSTREAM].as_str(), line[log::TRIES].as_u64()),
+        (Some(HOST), Some(2))
+    );
 }
 
 #[tokio::test]
@@ -76,10 +93,22 @@ async fn tls_inside_connect_is_tunnelled_and_named() {
     raw.expect(b"\x17\x03\x03\x00\x02ok").await;
     raw.finish().await;
     assert_eq!(raw.end().await.0, End::Closed);
-    let line = proxy.logged("the tunnel's line", |line| line[log::SNI] == "api.shop.test").await;
+    let line = proxy
+        .logged("the tunnel's line", |line| {
+            line[log::SNI] == "api.shop.test"
+        })
+        .await;
     let sent = u64::try_from(hello.len() + 7).ok();
-    assert_eq!((line[log::BYTES_IN].as_u64(), line[log::BYTES_OUT].as_u64()), (sent, sent), "{line}");
-    proxy.until_sum("outrider_tunnels_total", &[("kind", "tls")], |count| count == 1.0).await;
+    assert_eq!(
+        (line[log::BYTES_IN].as_u64(), line[log::BYTES_OUT].as_u64()),
+        (sent, sent),
+        "{line}"
+    );
+    proxy
+        .until_sum("outrider_tunnels_total", &[("kind", "tls")], |count| {
+            count == 1.0
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -91,11 +120,20 @@ async fn a_server_that_speaks_first_is_not_kept_waiting() {
     raw.expect(b"220 ready\r\n").await;
     raw.send(b"HELO there\r\n").await;
     raw.expect(b"HELO there\r\n").await;
-    proxy.until_sum("outrider_tunnels_total", &[("kind", "server_first")], |count| count == 1.0).await;
+    proxy
+        .until_sum(
+            "outrider_tunnels_total",
+            &[("kind", "server_first")],
+            |count| count == 1.0,
+        )
+        .await;
 
     // By policy: `protocol: tcp` does not wait at all.
     let setup = Setup::new().limits("detect: 30s");
-    let proxy = setup.upstream("mail.test", &[server.addr], "protocol: tcp").start().await;
+    let proxy = setup
+        .upstream("mail.test", &[server.addr], "protocol: tcp")
+        .start()
+        .await;
     let mut raw = tunnel(&proxy, "mail.test:25").await;
     raw.expect(b"220 ready\r\n").await;
 }
@@ -109,9 +147,18 @@ async fn opaque_bytes_pass_with_their_half_close() {
     raw.send(&bytes).await;
     raw.finish().await;
     let (end, echoed) = raw.end().await;
-    assert!(end == End::Closed && echoed == bytes, "{end:?}, {} of {} bytes", echoed.len(), bytes.len());
+    assert!(
+        end == End::Closed && echoed == bytes,
+        "{end:?}, {} of {} bytes",
+        echoed.len(),
+        bytes.len()
+    );
     assert!(server.received() == bytes);
-    proxy.until_sum("outrider_tunnels_total", &[("kind", "opaque")], |count| count == 1.0).await;
+    proxy
+        .until_sum("outrider_tunnels_total", &[("kind", "opaque")], |count| {
+            count == 1.0
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -119,7 +166,8 @@ async fn a_tunnel_to_nowhere_says_so() {
     let proxy = Setup::new().limits("detect: 50ms").start().await;
     let authority = ports::closed().to_string();
     let mut raw = Raw::connect(proxy.explicit).await;
-    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await;
+    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .await;
     raw.offer(&client_hello("nowhere.test")).await;
     // The protocol is only known after 200, so a refusal either comes as an answer or as the end of the tunnel.
     match raw.try_reply("CONNECT").await {
@@ -129,8 +177,17 @@ async fn a_tunnel_to_nowhere_says_so() {
         }
         other => panic!("neither an answer nor a tunnel: {other:?}"),
     }
-    let line = proxy.logged("the tunnel's line", |line| line[log::REASON] == "connect_refused").await;
-    assert!(line[log::HOST].as_str().is_some_and(|host| host.contains("127.0.0.1")), "{line}");
+    let line = proxy
+        .logged("the tunnel's line", |line| {
+            line[log::REASON] == "connect_refused"
+        })
+        .await;
+    assert!(
+        line[log::HOST]
+            .as_str()
+            .is_some_and(|host| host.contains("127.0.0.1")),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -139,7 +196,8 @@ async fn a_denied_tunnel_is_refused() {
     let proxy = Setup::new().top("unmatched: deny").start().await;
     let authority = server.addr.to_string();
     let mut raw = Raw::connect(proxy.explicit).await;
-    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await;
+    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .await;
     let reply = raw.try_reply("CONNECT").await;
     match reply {
         Ok(Some(reply)) if reply.status == 200 => {
@@ -159,7 +217,8 @@ async fn connect_to_ourselves_is_a_loop() {
     let proxy = Setup::new().start().await;
     let authority = proxy.outbound.to_string();
     let mut raw = Raw::connect(proxy.explicit).await;
-    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await;
+    raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .await;
     match raw.try_reply("CONNECT").await {
         Ok(Some(reply)) if reply.status == 200 => {
             raw.offer(&client_hello("loop.test")).await;
@@ -176,28 +235,47 @@ async fn connect_to_ourselves_is_a_loop() {
 async fn an_upgrade_joins_both_sides() {
     let origin = Origin::start(|asked| match asked.target {
         "/ws" => Act::Upgrade,
-        _ => Act::Answer(Answer::status(426).field("upgrade", "echo").text("upgrade first")),
+        _ => Act::Answer(
+            Answer::status(426)
+                .field("upgrade", "echo")
+                .text("upgrade first"),
+        ),
     })
     .await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
     let mut raw = proxy.connect().await;
-    let call = Call::get("/ws").field("Connection", "Upgrade").field("Upgrade", "echo").field("Sec-WebSocket-Key", "k");
+    let call = Call::get("/ws")
+        .field("Connection", "Upgrade")
+        .field("Upgrade", "echo")
+        .field("Sec-WebSocket-Key", "k");
     raw.send(&call.bytes()).await;
     let (status, head, _) = raw.head("GET").await;
     assert_eq!((status, head.get("upgrade")), (101, Some("echo")));
-    for piece in [&b"\x81\x02hi"[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 100_000]] {
+    for piece in [
+        &b"\x81\x02hi"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &vec![0xff; 100_000],
+    ] {
         raw.send(piece).await;
         raw.expect(piece).await;
     }
     let sent = origin.only().head;
-    assert_eq!((sent.get("upgrade"), sent.get("connection").map(str::to_lowercase).as_deref()), (Some("echo"), Some("upgrade")));
+    assert_eq!(
+        (
+            sent.get("upgrade"),
+            sent.get("connection").map(str::to_lowercase).as_deref()
+        ),
+        (Some("echo"), Some("upgrade"))
+    );
     raw.finish().await;
     assert_eq!(raw.end().await, (End::Closed, Vec::new()));
     assert_eq!(proxy.logged_path("/ws").await[log::STATUS], 101);
 
     // An upstream that declines answers as ever, and the connection stays usable.
     let mut raw = proxy.connect().await;
-    let declined = Call::get("/no").field("Connection", "Upgrade").field("Upgrade", "echo");
+    let declined = Call::get("/no")
+        .field("Connection", "Upgrade")
+        .field("Upgrade", "echo");
     assert_eq!(raw.call(&declined).await.is(426).text(), "upgrade first");
     raw.call(&Call::get("/again")).await.is(426);
 }
@@ -206,8 +284,13 @@ async fn an_upgrade_joins_both_sides() {
 async fn an_upgrade_that_would_hide_http_is_not_passed_on() {
     let origin = Origin::always(Answer::ok("plain")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
-    let call = Call::get("/").field("Connection", "Upgrade, HTTP2-Settings").field("Upgrade", "h2c");
-    proxy.call(&call.field("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA")).await.is(200);
+    let call = Call::get("/")
+        .field("Connection", "Upgrade, HTTP2-Settings")
+        .field("Upgrade", "h2c");
+    proxy
+        .call(&call.field("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA"))
+        .await
+        .is(200);
     let head = origin.only().head;
     assert!(!head.has("upgrade") && !head.has("http2-settings"));
 }

@@ -39,7 +39,10 @@ impl Call {
     }
 
     pub fn post(target: &str, body: impl Into<Vec<u8>>) -> Self {
-        Call { body: Some(body.into()), ..Self::new("POST", target) }
+        Call {
+            body: Some(body.into()),
+            ..Self::new("POST", target)
+        }
     }
 
     pub fn host(mut self, host: &str) -> Self {
@@ -59,9 +62,12 @@ impl Call {
 
     /// The head alone, without a framing for the body.
     pub fn head(&self) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            self.method, self.target, self.host
+        );
         for (name, value) in &self.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head = head + name + ": " + value + "\r\n";
         }
         head
     }
@@ -104,7 +110,9 @@ impl Reply {
     /// The reason word, when outrider made this response itself.
     pub fn reason(&self) -> Option<&str> {
         let status = self.get(names::PROXY_STATUS)?;
-        status.strip_prefix("outrider; error=").map(|word| word.split(';').next().unwrap_or(word).trim())
+        status
+            .strip_prefix("outrider; error=")
+            .map(|word| word.split(';').next().unwrap_or(word).trim())
     }
 
     /// The response is the upstream's, with this status.
@@ -120,7 +128,11 @@ impl Reply {
             latin1(&self.head.raw),
             self.text()
         );
-        assert!(self.head.has(names::REQUEST_ID), "x-request-id is on every response:\n{}", latin1(&self.head.raw));
+        assert!(
+            self.head.has(names::REQUEST_ID),
+            "x-request-id is on every response:\n{}",
+            latin1(&self.head.raw)
+        );
         self
     }
 
@@ -136,12 +148,25 @@ impl Reply {
             "expected outrider's own {status} {reasons:?}, got {} {reason}:\n{shown}",
             self.status
         );
-        assert!(self.head.has(names::REQUEST_ID), "x-request-id is on every response:\n{shown}");
+        assert!(
+            self.head.has(names::REQUEST_ID),
+            "x-request-id is on every response:\n{shown}"
+        );
         let media = self.get("content-type").unwrap_or_default();
-        assert!(media.starts_with("application/problem+json"), "RFC 9457 body:\n{shown}");
-        let problem: Value = serde_json::from_slice(&self.body.content).expect("the problem is JSON");
-        assert_eq!(problem["reason"], reason, "the same word in the body:\n{shown}");
-        assert_eq!(problem["status"], status, "the same status in the body:\n{shown}");
+        assert!(
+            media.starts_with("application/problem+json"),
+            "RFC 9457 body:\n{shown}"
+        );
+        let problem: Value =
+            serde_json::from_slice(&self.body.content).expect("the problem is JSON");
+        assert_eq!(
+            problem["reason"], reason,
+            "the same word in the body:\n{shown}"
+        );
+        assert_eq!(
+            problem["status"], status,
+            "the same status in the body:\n{shown}"
+        );
         assert!(problem["title"].is_string(), "a title:\n{shown}");
         self
     }

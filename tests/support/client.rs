@@ -43,7 +43,9 @@ impl Raw {
     pub async fn try_connect(addr: SocketAddr) -> std::io::Result<Self> {
         let stream = within("connect", TcpStream::connect(addr)).await?;
         stream.set_nodelay(true)?;
-        Ok(Raw { wire: Wire::new(stream) })
+        Ok(Raw {
+            wire: Wire::new(stream),
+        })
     }
 
     /// # Panics
@@ -80,7 +82,9 @@ impl Raw {
     /// When the response breaks a rule or is cut.
     pub async fn try_reply(&mut self, method: &str) -> Result<Option<Reply>, Fault> {
         let mut reply = Reply::default();
-        let Some(head) = self.head_after(&mut reply.interim).await? else { return Ok(None) };
+        let Some(head) = self.head_after(&mut reply.interim).await? else {
+            return Ok(None);
+        };
         let framing = head.response_framing(method)?;
         reply.status = head.status()?;
         reply.body = within("the body of a response", self.wire.body(framing)).await?;
@@ -103,7 +107,9 @@ impl Raw {
 
     async fn head_after(&mut self, interim: &mut Vec<u16>) -> Result<Option<Head>, Fault> {
         loop {
-            let Some(head) = within("the head of a response", self.wire.head()).await? else { return Ok(None) };
+            let Some(head) = within("the head of a response", self.wire.head()).await? else {
+                return Ok(None);
+            };
             match head.status()? {
                 status @ (100 | 102..=199) => interim.push(status),
                 _ => return Ok(Some(head)),
@@ -128,17 +134,31 @@ impl Raw {
         while self.wire.ahead.len() < bytes.len() {
             match within("bytes", self.wire.more()).await {
                 Ok(true) => {}
-                other => panic!("{other:?} before {:?}; got {:?}", latin1(bytes), latin1(&self.wire.ahead)),
+                other => panic!(
+                    "{other:?} before {:?}; got {:?}",
+                    latin1(bytes),
+                    latin1(&self.wire.ahead)
+                ),
             }
         }
         let got: Vec<u8> = self.wire.ahead.drain(..bytes.len()).collect();
-        assert!(got == bytes, "expected {:?}, got {:?}", latin1(bytes), latin1(&got));
+        assert!(
+            got == bytes,
+            "expected {:?}, got {:?}",
+            latin1(bytes),
+            latin1(&got)
+        );
     }
 
     /// Waits until the peer ends the connection; bytes on the way are returned.
     pub async fn end(&mut self) -> (End, Vec<u8>) {
         let mut rest = std::mem::take(&mut self.wire.ahead);
-        let end = match within("the end of the connection", self.wire.io.read_to_end(&mut rest)).await {
+        let end = match within(
+            "the end of the connection",
+            self.wire.io.read_to_end(&mut rest),
+        )
+        .await
+        {
             Ok(_) => End::Closed,
             Err(_) => End::Reset,
         };
@@ -150,7 +170,10 @@ impl Raw {
     /// # Panics
     /// When something else comes.
     pub async fn interim(&mut self) -> u16 {
-        let head = within("an interim response", self.wire.head()).await.expect("a good head").expect("a head");
+        let head = within("an interim response", self.wire.head())
+            .await
+            .expect("a good head")
+            .expect("a head");
         head.status().expect("a status line")
     }
 }

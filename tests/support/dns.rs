@@ -21,7 +21,11 @@ const NO_SUCH_NAME: u8 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Zone {
     /// These addresses, for so many seconds.
-    Addresses { v4: Vec<Ipv4Addr>, v6: Vec<Ipv6Addr>, ttl: u32 },
+    Addresses {
+        v4: Vec<Ipv4Addr>,
+        v6: Vec<Ipv6Addr>,
+        ttl: u32,
+    },
     ServerFailure,
     NoSuchName,
     Silence,
@@ -29,7 +33,11 @@ pub enum Zone {
 
 impl Zone {
     pub fn v4(addresses: &[Ipv4Addr]) -> Self {
-        Zone::Addresses { v4: addresses.to_vec(), v6: Vec::new(), ttl: 1 }
+        Zone::Addresses {
+            v4: addresses.to_vec(),
+            v6: Vec::new(),
+            ttl: 1,
+        }
     }
 }
 
@@ -50,12 +58,24 @@ impl Drop for Dns {
 impl Dns {
     /// Knows `name` alone; every other name does not exist.
     pub async fn start(name: &str, zone: Zone) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind a name server");
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("bind a name server");
         let addr = socket.local_addr().expect("bound");
         let zone = Arc::new(Mutex::new(zone));
         let queries = Arc::new(AtomicUsize::new(0));
-        let answering = tokio::spawn(answer(socket, name.to_ascii_lowercase(), Arc::clone(&zone), Arc::clone(&queries)));
-        Dns { addr, zone, queries, answering }
+        let answering = tokio::spawn(answer(
+            socket,
+            name.to_ascii_lowercase(),
+            Arc::clone(&zone),
+            Arc::clone(&queries),
+        ));
+        Dns {
+            addr,
+            zone,
+            queries,
+            answering,
+        }
     }
 
     pub fn set(&self, zone: Zone) {
@@ -68,16 +88,29 @@ impl Dns {
     }
 }
 
-async fn answer(socket: UdpSocket, name: String, zone: Arc<Mutex<Zone>>, queries: Arc<AtomicUsize>) {
+async fn answer(
+    socket: UdpSocket,
+    name: String,
+    zone: Arc<Mutex<Zone>>,
+    queries: Arc<AtomicUsize>,
+) {
     let mut bytes = [0; 1500];
     loop {
-        let Ok((count, from)) = socket.recv_from(&mut bytes).await else { continue };
-        let Some((asked, kind, end)) = question(&bytes[..count]) else { continue };
+        let Ok((count, from)) = socket.recv_from(&mut bytes).await else {
+            continue;
+        };
+        let Some((asked, kind, end)) = question(&bytes[..count]) else {
+            continue;
+        };
         let known = asked == name;
         if known {
             queries.fetch_add(1, Ordering::SeqCst);
         }
-        let zone = if known { zone.lock().clone() } else { Zone::NoSuchName };
+        let zone = if known {
+            zone.lock().clone()
+        } else {
+            Zone::NoSuchName
+        };
         if let Some(reply) = reply(&bytes[..end], kind, &zone) {
             let _ = socket.send_to(&reply, from).await;
         }
@@ -120,7 +153,20 @@ fn reply(question: &[u8], kind: u16, zone: &Zone) -> Option<Vec<u8>> {
         }
     };
     let count = u8::try_from(records.len()).expect("few addresses");
-    let mut out = vec![question[0], question[1], 0x84 | (question[2] & 1), 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
+    let mut out = vec![
+        question[0],
+        question[1],
+        0x84 | (question[2] & 1),
+        0x80 | code,
+        0,
+        1,
+        0,
+        count,
+        0,
+        0,
+        0,
+        0,
+    ];
     out.extend_from_slice(&question[12..]);
     for data in records {
         // The name is a pointer to the question at offset 12.

@@ -54,23 +54,31 @@ impl H2Reply {
 
     /// `grpc-status`, wherever it stands.
     pub fn grpc_status(&self) -> Option<&str> {
-        let found = self.trailers.get("grpc-status").or_else(|| self.headers.get("grpc-status"));
+        let found = self
+            .trailers
+            .get("grpc-status")
+            .or_else(|| self.headers.get("grpc-status"));
         found.and_then(|value| value.to_str().ok())
     }
 
     pub fn reason(&self) -> Option<&str> {
-        self.get(names::PROXY_STATUS)?.strip_prefix("outrider; error=")
+        self.get(names::PROXY_STATUS)?
+            .strip_prefix("outrider; error=")
     }
 }
 
 /// A request to [`HOST`].
 pub fn request(method: &str, path: &str) -> http::request::Builder {
-    Request::builder().method(method).uri(format!("http://{HOST}{path}"))
+    Request::builder()
+        .method(method)
+        .uri(format!("http://{HOST}{path}"))
 }
 
 /// A unary gRPC call.
 pub fn grpc(path: &str, message: &'static [u8]) -> Request<Payload> {
-    let request = request("POST", path).header("content-type", "application/grpc").header("te", "trailers");
+    let request = request("POST", path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
     request.body(full(message)).expect("a good request")
 }
 
@@ -84,7 +92,11 @@ pub fn empty() -> Payload {
 
 /// A body of pieces with trailers behind.
 pub fn with_trailers(pieces: Vec<Bytes>, trailers: HeaderMap) -> Payload {
-    let frames = pieces.into_iter().map(Frame::data).chain([Frame::trailers(trailers)]).map(Ok);
+    let frames = pieces
+        .into_iter()
+        .map(Frame::data)
+        .chain([Frame::trailers(trailers)])
+        .map(Ok);
     StreamBody::new(stream::iter(frames.collect::<Vec<_>>())).boxed()
 }
 
@@ -92,8 +104,11 @@ impl H2 {
     /// # Panics
     /// When there is no HTTP/2 server.
     pub async fn connect(addr: SocketAddr) -> Self {
-        let stream = within("connect", TcpStream::connect(addr)).await.expect("connect");
-        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let stream = within("connect", TcpStream::connect(addr))
+            .await
+            .expect("connect");
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = within("HTTP/2 handshake", handshake).await.expect("HTTP/2");
         let driving = tokio::spawn(async move {
             let _ = connection.await;
@@ -118,7 +133,8 @@ impl H2 {
     }
 
     pub async fn get(&self, path: &str) -> H2Reply {
-        self.call(request("GET", path).body(empty()).expect("a good request")).await
+        self.call(request("GET", path).body(empty()).expect("a good request"))
+            .await
     }
 }
 
@@ -130,5 +146,10 @@ pub async fn read(response: Response<Incoming>) -> hyper::Result<H2Reply> {
     let (head, body) = response.into_parts();
     let whole = within("the body", body.collect()).await?;
     let trailers = whole.trailers().cloned().unwrap_or_default();
-    Ok(H2Reply { status: head.status.as_u16(), headers: head.headers, body: whole.to_bytes(), trailers })
+    Ok(H2Reply {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: whole.to_bytes(),
+        trailers,
+    })
 }

@@ -36,7 +36,12 @@ pub struct Frame {
 
 impl Frame {
     pub fn new(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Self {
-        Frame { kind, flags, stream, payload: payload.into() }
+        Frame {
+            kind,
+            flags,
+            stream,
+            payload: payload.into(),
+        }
     }
 
     pub fn settings() -> Self {
@@ -45,7 +50,12 @@ impl Frame {
 
     /// A whole header block that ends the stream, or not.
     pub fn headers(stream: u32, fields: &[(&[u8], &[u8])], end: bool) -> Self {
-        Self::new(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, literal(fields))
+        Self::new(
+            HEADERS,
+            END_HEADERS | if end { END_STREAM } else { 0 },
+            stream,
+            literal(fields),
+        )
     }
 
     pub fn data(stream: u32, bytes: &[u8], end: bool) -> Self {
@@ -57,7 +67,12 @@ impl Frame {
     }
 
     pub fn goaway(last: u32, code: u32) -> Self {
-        Self::new(GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat())
+        Self::new(
+            GOAWAY,
+            0,
+            0,
+            [last.to_be_bytes(), code.to_be_bytes()].concat(),
+        )
     }
 
     pub fn window(stream: u32, more: u32) -> Self {
@@ -65,7 +80,9 @@ impl Frame {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let length = u32::try_from(self.payload.len()).expect("frames of a test are short").to_be_bytes();
+        let length = u32::try_from(self.payload.len())
+            .expect("frames of a test are short")
+            .to_be_bytes();
         let mut out = vec![length[1], length[2], length[3], self.kind, self.flags];
         out.extend_from_slice(&self.stream.to_be_bytes());
         out.extend_from_slice(&self.payload);
@@ -79,7 +96,10 @@ impl Frame {
     /// The error code of RST_STREAM or GOAWAY.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
-        let four = self.payload.get(at..at + 4).and_then(|four| four.try_into().ok());
+        let four = self
+            .payload
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok());
         u32::from_be_bytes(four.unwrap_or_default())
     }
 
@@ -132,7 +152,9 @@ fn status_of(block: &[u8]) -> Option<u16> {
     }
     let first = *block.first()?;
     if first & 0x80 != 0 {
-        return TABLE.get(usize::from(first & 0x7f).checked_sub(8)?).copied();
+        return TABLE
+            .get(usize::from(first & 0x7f).checked_sub(8)?)
+            .copied();
     }
     let named = matches!(first, 0x48..=0x4e | 0x08..=0x0e);
     let length = *block.get(1)?;
@@ -140,7 +162,11 @@ fn status_of(block: &[u8]) -> Option<u16> {
     if !named {
         return None;
     }
-    let digits = if length & 0x80 == 0 { text.to_vec() } else { digits(text) };
+    let digits = if length & 0x80 == 0 {
+        text.to_vec()
+    } else {
+        digits(text)
+    };
     String::from_utf8(digits).ok()?.parse().ok()
 }
 
@@ -150,7 +176,10 @@ fn digits(bytes: &[u8]) -> Vec<u8> {
     let mut rest = bits.as_str();
     let mut out = Vec::new();
     while rest.len() >= 5 {
-        let (five, six) = (u8::from_str_radix(&rest[..5], 2), rest.get(..6).map(|six| u8::from_str_radix(six, 2)));
+        let (five, six) = (
+            u8::from_str_radix(&rest[..5], 2),
+            rest.get(..6).map(|six| u8::from_str_radix(six, 2)),
+        );
         if let Ok(digit @ 0..=2) = five {
             out.push(b'0' + digit);
             rest = &rest[5..];
@@ -172,7 +201,12 @@ pub async fn read(io: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
     let mut payload = vec![0; usize::try_from(length).ok()?];
     io.read_exact(&mut payload).await.ok()?;
-    Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    Some(Frame {
+        kind: head[3],
+        flags: head[4],
+        stream,
+        payload,
+    })
 }
 
 /// Writes one frame.
@@ -189,5 +223,8 @@ fn a_status_is_read_in_every_form() {
     assert_eq!(status_of(&[0x3f, 0xe1, 0x1f, 0x8c]), Some(400));
     assert_eq!(status_of(&[0x48, 0x03, b'5', b'0', b'3']), Some(503));
     // 503 is 011011 00000 011001, filled up with ones.
-    assert_eq!(status_of(&[0x48, 0x83, 0b0110_1100, 0b0000_1100, 0b1111_1111]), Some(503));
+    assert_eq!(
+        status_of(&[0x48, 0x83, 0b0110_1100, 0b0000_1100, 0b1111_1111]),
+        Some(503)
+    );
 }

@@ -45,7 +45,12 @@ use super::origin::Gate;
 #[derive(Clone, Debug)]
 pub enum H2Act {
     /// Reads the request, then answers with these pieces and trailers.
-    Answer { status: u16, fields: Vec<(&'static str, String)>, pieces: Vec<Bytes>, trailers: Vec<(&'static str, String)> },
+    Answer {
+        status: u16,
+        fields: Vec<(&'static str, String)>,
+        pieces: Vec<Bytes>,
+        trailers: Vec<(&'static str, String)>,
+    },
     /// Sends each piece of the request back as it comes, and its trailers.
     Echo,
     Hold(Gate, Box<H2Act>),
@@ -54,7 +59,12 @@ pub enum H2Act {
 impl H2Act {
     pub fn ok(body: &str) -> Self {
         let pieces = vec![Bytes::copy_from_slice(body.as_bytes())];
-        H2Act::Answer { status: 200, fields: Vec::new(), pieces, trailers: Vec::new() }
+        H2Act::Answer {
+            status: 200,
+            fields: Vec::new(),
+            pieces,
+            trailers: Vec::new(),
+        }
     }
 
     /// A gRPC response: one message, and the status in the trailers.
@@ -62,16 +72,27 @@ impl H2Act {
         H2Act::Answer {
             status: 200,
             fields: vec![("content-type", "application/grpc".to_owned())],
-            pieces: if message.is_empty() { Vec::new() } else { vec![Bytes::from_static(message)] },
+            pieces: if message.is_empty() {
+                Vec::new()
+            } else {
+                vec![Bytes::from_static(message)]
+            },
             trailers: vec![("grpc-status", status.to_string())],
         }
     }
 
     /// A gRPC response that is nothing but its status, in the header block.
     pub fn grpc_only(status: u8) -> Self {
-        let fields =
-            vec![("content-type", "application/grpc".to_owned()), ("grpc-status", status.to_string())];
-        H2Act::Answer { status: 200, fields, pieces: Vec::new(), trailers: Vec::new() }
+        let fields = vec![
+            ("content-type", "application/grpc".to_owned()),
+            ("grpc-status", status.to_string()),
+        ];
+        H2Act::Answer {
+            status: 200,
+            fields,
+            pieces: Vec::new(),
+            trailers: Vec::new(),
+        }
     }
 }
 
@@ -108,14 +129,18 @@ impl Drop for H2Origin {
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind an origin on a free port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("bind an origin on a free port");
     let addr = listener.local_addr().expect("bound");
     (listener, addr)
 }
 
 impl H2Origin {
     /// `script` gets the number of the request, from 0, and its head.
-    pub async fn start(script: impl Fn(usize, &Request<Incoming>) -> H2Act + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        script: impl Fn(usize, &Request<Incoming>) -> H2Act + Send + Sync + 'static,
+    ) -> Self {
         let (listener, addr) = listen().await;
         let counts = Arc::new(Counts::default());
         let (script, shared): (Script, _) = (Arc::new(script), Arc::clone(&counts));
@@ -123,10 +148,19 @@ impl H2Origin {
             let mut serving = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = shared.connections.fetch_add(1, Ordering::SeqCst);
-                serving.spawn(serve(stream, connection, Arc::clone(&script), Arc::clone(&shared)));
+                serving.spawn(serve(
+                    stream,
+                    connection,
+                    Arc::clone(&script),
+                    Arc::clone(&shared),
+                ));
             }
         });
-        H2Origin { addr, counts, accepting }
+        H2Origin {
+            addr,
+            counts,
+            accepting,
+        }
     }
 
     /// Answers by frames; `script` gets the number of the connection and of the stream on it, both from 0.
@@ -138,10 +172,19 @@ impl H2Origin {
             let mut serving = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = shared.connections.fetch_add(1, Ordering::SeqCst);
-                serving.spawn(serve_raw(stream, connection, Arc::clone(&script), Arc::clone(&shared)));
+                serving.spawn(serve_raw(
+                    stream,
+                    connection,
+                    Arc::clone(&script),
+                    Arc::clone(&shared),
+                ));
             }
         });
-        H2Origin { addr, counts, accepting }
+        H2Origin {
+            addr,
+            counts,
+            accepting,
+        }
     }
 
     pub fn connections(&self) -> usize {
@@ -182,16 +225,30 @@ async fn act_on(act: H2Act, request: Request<Incoming>) -> Response<Payload> {
         }
         H2Act::Echo => {
             // A body that fails simply ends here: the client of the echo is what the test looks at.
-            let frames = request.into_body().into_data_stream().filter_map(|piece| async { piece.ok() });
-            Response::new(BodyExt::boxed(StreamBody::new(frames.map(|piece| Ok(BodyFrame::data(piece))))))
+            let frames = request
+                .into_body()
+                .into_data_stream()
+                .filter_map(|piece| async { piece.ok() });
+            Response::new(BodyExt::boxed(StreamBody::new(
+                frames.map(|piece| Ok(BodyFrame::data(piece))),
+            )))
         }
-        H2Act::Answer { status, fields, pieces, trailers } => {
+        H2Act::Answer {
+            status,
+            fields,
+            pieces,
+            trailers,
+        } => {
             let _ = request.into_body().collect().await;
             let mut response = Response::builder().status(status);
             for (name, value) in fields {
                 response = response.header(name, value);
             }
-            let body = if pieces.is_empty() && trailers.is_empty() { empty() } else { body(pieces, &trailers) };
+            let body = if pieces.is_empty() && trailers.is_empty() {
+                empty()
+            } else {
+                body(pieces, &trailers)
+            };
             response.body(body).expect("a good response")
         }
     }
@@ -201,9 +258,14 @@ fn body(pieces: Vec<Bytes>, trailers: &[(&'static str, String)]) -> Payload {
     let mut frames: Vec<_> = pieces.into_iter().map(BodyFrame::data).map(Ok).collect();
     if !trailers.is_empty() {
         let field = |(name, value): &(&'static str, String)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a good value"))
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).expect("a good value"),
+            )
         };
-        frames.push(Ok(BodyFrame::trailers(trailers.iter().map(field).collect())));
+        frames.push(Ok(BodyFrame::trailers(
+            trailers.iter().map(field).collect(),
+        )));
     }
     BodyExt::boxed(StreamBody::new(stream::iter(frames)))
 }
@@ -223,7 +285,12 @@ pub enum RawAct {
     HeadThenReset(u32),
 }
 
-async fn serve_raw(mut io: TcpStream, connection: usize, script: RawScript, counts: Arc<Counts>) -> Option<()> {
+async fn serve_raw(
+    mut io: TcpStream,
+    connection: usize,
+    script: RawScript,
+    counts: Arc<Counts>,
+) -> Option<()> {
     let mut preface = [0; PREFACE.len()];
     io.read_exact(&mut preface).await.ok()?;
     h2frame::write(&mut io, &Frame::settings()).await.ok()?;
@@ -233,8 +300,14 @@ async fn serve_raw(mut io: TcpStream, connection: usize, script: RawScript, coun
         let frame = h2frame::read(&mut io).await?;
         match frame.kind {
             SETTINGS | PING if !frame.has(ACK) => {
-                let payload = if frame.kind == PING { frame.payload } else { Vec::new() };
-                h2frame::write(&mut io, &Frame::new(frame.kind, ACK, 0, payload)).await.ok()?;
+                let payload = if frame.kind == PING {
+                    frame.payload
+                } else {
+                    Vec::new()
+                };
+                h2frame::write(&mut io, &Frame::new(frame.kind, ACK, 0, payload))
+                    .await
+                    .ok()?;
             }
             HEADERS | DATA => {
                 let (stream, ends) = (frame.stream, frame.has(END_STREAM));
@@ -257,19 +330,31 @@ async fn serve_raw(mut io: TcpStream, connection: usize, script: RawScript, coun
 async fn raw_act(io: &mut TcpStream, stream: u32, act: RawAct) -> Option<()> {
     let head: [(&[u8], &[u8]); 1] = [(b":status", b"200")];
     let frames = match act {
-        RawAct::Ok => vec![Frame::headers(stream, &head, false), Frame::data(stream, b"ok", true)],
+        RawAct::Ok => vec![
+            Frame::headers(stream, &head, false),
+            Frame::data(stream, b"ok", true),
+        ],
         RawAct::Reset(code) => vec![Frame::reset(stream, code)],
-        RawAct::GoAwayUnprocessed => vec![Frame::goaway(stream.saturating_sub(2), h2frame::NO_ERROR)],
+        RawAct::GoAwayUnprocessed => {
+            vec![Frame::goaway(stream.saturating_sub(2), h2frame::NO_ERROR)]
+        }
         RawAct::OkThenGoAway => vec![
             Frame::headers(stream, &head, false),
             Frame::data(stream, b"ok", true),
             Frame::goaway(stream, h2frame::NO_ERROR),
         ],
-        RawAct::HeadThenReset(code) => vec![Frame::headers(stream, &head, false), Frame::reset(stream, code)],
+        RawAct::HeadThenReset(code) => vec![
+            Frame::headers(stream, &head, false),
+            Frame::reset(stream, code),
+        ],
     };
     for frame in &frames {
         h2frame::write(io, frame).await.ok()?;
     }
     // A goodbye that leaves the stream unprocessed also ends the connection, as a restarting server does.
-    if act == RawAct::GoAwayUnprocessed { None } else { Some(()) }
+    if act == RawAct::GoAwayUnprocessed {
+        None
+    } else {
+        Some(())
+    }
 }

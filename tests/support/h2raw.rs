@@ -46,23 +46,35 @@ pub struct H2Raw {
 
 /// The pseudo fields of a plain GET.
 pub fn get<'a>(path: &'a [u8], authority: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
-    vec![(b":method", b"GET"), (b":scheme", b"http"), (b":path", path), (b":authority", authority)]
+    vec![
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":path", path),
+        (b":authority", authority),
+    ]
 }
 
 impl H2Raw {
     /// Connects and sends the preface and empty settings.
     pub async fn connect(addr: SocketAddr) -> Self {
-        let mut io = within("connect", TcpStream::connect(addr)).await.expect("connect");
+        let mut io = within("connect", TcpStream::connect(addr))
+            .await
+            .expect("connect");
         io.set_nodelay(true).expect("a connected socket");
         io.write_all(PREFACE).await.expect("send the preface");
-        h2frame::write(&mut io, &Frame::settings()).await.expect("send settings");
+        h2frame::write(&mut io, &Frame::settings())
+            .await
+            .expect("send settings");
         H2Raw { io }
     }
 
     /// Sends what may be refused half-way.
     pub async fn offer(&mut self, frames: &[Frame]) {
         for frame in frames {
-            if within("offer a frame", h2frame::write(&mut self.io, frame)).await.is_err() {
+            if within("offer a frame", h2frame::write(&mut self.io, frame))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -77,10 +89,16 @@ impl H2Raw {
             };
             match frame.kind {
                 SETTINGS | PING if !frame.has(ACK) => {
-                    let payload = if frame.kind == PING { frame.payload } else { Vec::new() };
+                    let payload = if frame.kind == PING {
+                        frame.payload
+                    } else {
+                        Vec::new()
+                    };
                     self.offer(&[Frame::new(frame.kind, ACK, 0, payload)]).await;
                 }
-                GOAWAY if frame.code() != h2frame::NO_ERROR => return Fate::ConnectionEnded(Some(frame.code())),
+                GOAWAY if frame.code() != h2frame::NO_ERROR => {
+                    return Fate::ConnectionEnded(Some(frame.code()));
+                }
                 RST_STREAM if frame.stream == stream => return Fate::Reset(frame.code()),
                 HEADERS | DATA if frame.stream == stream => {
                     if frame.kind == HEADERS && status.is_none() {

@@ -47,7 +47,10 @@ impl Load {
     /// Waits until so many further requests are done.
     pub async fn go_on(&self, count: usize) {
         let goal = self.done() + count;
-        until("the load goes on", || async { (self.done() >= goal).then_some(()) }).await;
+        until("the load goes on", || async {
+            (self.done() >= goal).then_some(())
+        })
+        .await;
     }
 
     /// Ends the load; gives the number of requests and every failure.
@@ -65,7 +68,11 @@ impl Load {
     pub async fn stop_clean(self) -> usize {
         let (done, failed) = self.stop().await;
         let shown = &failed[..failed.len().min(5)];
-        assert!(failed.is_empty(), "{} of {done} requests failed, as: {shown:#?}", failed.len());
+        assert!(
+            failed.is_empty(),
+            "{} of {done} requests failed, as: {shown:#?}",
+            failed.len()
+        );
         assert!(done > 0, "the load ran");
         done
     }
@@ -76,7 +83,10 @@ async fn run(addr: SocketAddr, call: Call, tally: Arc<Tally>) {
     while !tally.stop.load(Ordering::SeqCst) {
         match one(addr, &call, &mut kept).await {
             Ok(reply) if reply.status == 200 => {}
-            Ok(reply) => fail(&tally, format!("{} {:?} {}", reply.status, reply.reason(), reply.text())),
+            Ok(reply) => fail(
+                &tally,
+                format!("{} {:?} {}", reply.status, reply.reason(), reply.text()),
+            ),
             Err(text) => fail(&tally, text),
         }
         tally.done.fetch_add(1, Ordering::SeqCst);
@@ -92,12 +102,23 @@ fn fail(tally: &Tally, text: String) {
 async fn one(addr: SocketAddr, call: &Call, kept: &mut Option<Raw>) -> Result<Reply, String> {
     let mut raw = match kept.take() {
         Some(raw) => raw,
-        None => Raw::try_connect(addr).await.map_err(|error| format!("connect: {error}"))?,
+        None => Raw::try_connect(addr)
+            .await
+            .map_err(|error| format!("connect: {error}"))?,
     };
-    raw.wire.send(&call.bytes()).await.map_err(|fault| fault.to_string())?;
-    let reply = raw.try_reply(&call.method).await.map_err(|fault| fault.to_string())?;
+    raw.wire
+        .send(&call.bytes())
+        .await
+        .map_err(|fault| fault.to_string())?;
+    let reply = raw
+        .try_reply(&call.method)
+        .await
+        .map_err(|fault| fault.to_string())?;
     let reply = reply.ok_or_else(|| "closed without a response".to_owned())?;
-    if !reply.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+    if !reply
+        .get("connection")
+        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    {
         *kept = Some(raw);
     }
     Ok(reply)

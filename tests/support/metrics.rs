@@ -21,8 +21,15 @@ impl Metrics {
     /// # Panics
     /// When a line is not OpenMetrics.
     pub fn parse(text: &str) -> Self {
-        let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect();
-        Metrics { text: text.to_owned(), samples }
+        let samples = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(sample)
+            .collect();
+        Metrics {
+            text: text.to_owned(),
+            samples,
+        }
     }
 
     /// The sum over all samples of this name that carry these labels.
@@ -36,14 +43,19 @@ impl Metrics {
         labels: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Sample> + 'a {
         self.samples.iter().filter(move |sample| {
-            let carries = |(key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|has| has == value);
+            let carries = |(key, value): &(&str, &str)| {
+                sample.labels.get(*key).is_some_and(|has| has == value)
+            };
             sample.name == name && labels.iter().all(carries)
         })
     }
 
     /// The families that the exposition declares.
     pub fn families(&self) -> Vec<&str> {
-        self.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+        self.text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect()
     }
 }
 
@@ -52,27 +64,43 @@ fn sample(line: &str) -> Sample {
     let line = line.split(" # ").next().unwrap_or(line);
     let (key, rest) = match line.find('{') {
         Some(_) => {
-            let end = line.rfind('}').unwrap_or_else(|| panic!("no end of labels: {line}"));
+            let end = line
+                .rfind('}')
+                .unwrap_or_else(|| panic!("no end of labels: {line}"));
             line.split_at(end + 1)
         }
-        None => line.split_once(' ').unwrap_or_else(|| panic!("no value: {line}")),
+        None => line
+            .split_once(' ')
+            .unwrap_or_else(|| panic!("no value: {line}")),
     };
     let (name, labels) = key.split_once('{').unwrap_or((key, "}"));
     let value = rest.split_whitespace().next().unwrap_or_default();
-    let value = value.parse().unwrap_or_else(|_| panic!("{value:?} is not a number: {line}"));
-    Sample { name: name.to_owned(), labels: pairs(labels.trim_end_matches('}'), line), value }
+    let value = value
+        .parse()
+        .unwrap_or_else(|_| panic!("{value:?} is not a number: {line}"));
+    Sample {
+        name: name.to_owned(),
+        labels: pairs(labels.trim_end_matches('}'), line),
+        value,
+    }
 }
 
 fn pairs(mut text: &str, line: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     while !text.is_empty() {
-        let (key, rest) = text.split_once("=\"").unwrap_or_else(|| panic!("no value of a label: {line}"));
+        let (key, rest) = text
+            .split_once("=\"")
+            .unwrap_or_else(|| panic!("no value of a label: {line}"));
         let mut value = String::new();
         let mut chars = rest.char_indices();
         let end = loop {
             match chars.next() {
                 Some((at, '"')) => break at + 1,
-                Some((_, '\\')) => value.push(chars.next().map_or('\\', |(_, c)| if c == 'n' { '\n' } else { c })),
+                Some((_, '\\')) => value.push(
+                    chars
+                        .next()
+                        .map_or('\\', |(_, c)| if c == 'n' { '\n' } else { c }),
+                ),
                 Some((_, c)) => value.push(c),
                 None => panic!("no end of a label: {line}"),
             }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the inside of outrider; every name it relies on from outside is in [`names`].
 
+pub mod answer;
 pub mod blackhole;
 pub mod call;
 pub mod client;
@@ -48,7 +49,7 @@ where
     };
     match tokio::time::timeout(PATIENCE, looking).await {
         Ok(found) => found,
-        Err(_) => panic!("never came within {PATIENCE:?}: {what}"),
+        Err(_elapsed) => panic!("never came within {PATIENCE:?}: {what}"),
     }
 }
 
@@ -59,6 +60,6 @@ where
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(done) => done,
-        Err(_) => panic!("hung for {PATIENCE:?}: {what}"),
+        Err(_elapsed) => panic!("hung for {PATIENCE:?}: {what}"),
     }
 }

@@ -18,124 +18,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::STEP;
+pub use super::answer::After;
+pub use super::answer::Answer;
+pub use super::answer::chunk;
+pub use super::answer::pattern;
 use super::wire::Body;
 use super::wire::Fault;
 use super::wire::Framing;
 use super::wire::Head;
 use super::wire::Wire;
 use super::wire::latin1;
-
-/// What the connection does once the bytes of an act are out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Waits for the next request.
-    Keep,
-    /// Closes in order, though nothing in the answer said so.
-    Close,
-    /// Ends by RST, whatever is still in flight.
-    Reset,
-    /// Stops sending but goes on reading.
-    HalfClose,
-    /// Keeps the connection, sends nothing more, answers nothing more.
-    Stall,
-    /// Waits until the next request has begun to arrive and then ends by RST without reading it: the keep-alive race.
-    Race,
-}
-
-/// A response to order.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub fields: Vec<(String, String)>,
-    pub body: Body,
-    /// Sent in these pieces as chunks; otherwise with Content-Length.
-    pub chunks: Option<Vec<Vec<u8>>>,
-    /// Declares this length instead of the true one.
-    pub length: Option<usize>,
-    pub after: After,
-}
-
-impl Answer {
-    pub fn status(status: u16) -> Self {
-        Answer { status, fields: Vec::new(), body: Body::default(), chunks: None, length: None, after: After::Keep }
-    }
-
-    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        let mut answer = Self::status(200);
-        answer.body.content = body.into();
-        answer
-    }
-
-    pub fn field(mut self, name: &str, value: &str) -> Self {
-        self.fields.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn text(mut self, body: &str) -> Self {
-        self.body.content = body.as_bytes().to_vec();
-        self
-    }
-
-    pub fn chunked(mut self, pieces: &[&[u8]]) -> Self {
-        self.chunks = Some(pieces.iter().map(|piece| piece.to_vec()).collect());
-        self
-    }
-
-    pub fn trailer(mut self, name: &str, value: &str) -> Self {
-        self.body.trailers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn length(mut self, length: usize) -> Self {
-        self.length = Some(length);
-        self
-    }
-
-    pub fn then(mut self, after: After) -> Self {
-        self.after = after;
-        self
-    }
-
-    /// The bytes of the answer; `bare` leaves the body out, as for HEAD.
-    pub fn bytes(&self, bare: bool) -> Vec<u8> {
-        let mut out = format!("HTTP/1.1 {} Scripted\r\n", self.status).into_bytes();
-        for (name, value) in &self.fields {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
-        let no_body = matches!(self.status, 100..=199 | 204);
-        if self.chunks.is_some() {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        } else if !no_body {
-            let length = self.length.unwrap_or(self.body.content.len());
-            out.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
-        if bare || no_body || self.status == 304 {
-            return out;
-        }
-        let Some(pieces) = &self.chunks else {
-            out.extend_from_slice(&self.body.content);
-            return out;
-        };
-        for piece in pieces {
-            out.extend_from_slice(&chunk(piece));
-        }
-        out.extend_from_slice(b"0\r\n");
-        for (name, value) in &self.body.trailers {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
-        out
-    }
-}
-
-/// One chunk of the chunked coding.
-pub fn chunk(piece: &[u8]) -> Vec<u8> {
-    let mut out = format!("{:x}\r\n", piece.len()).into_bytes();
-    out.extend_from_slice(piece);
-    out.extend_from_slice(b"\r\n");
-    out
-}
 
 /// A door that a test opens when it wants a held answer to go on.
 #[derive(Clone, Debug)]
@@ -182,11 +74,6 @@ pub enum Act {
     Flood(usize),
     /// Reads nothing of the body until the gate opens, then answers with its length.
     Unread(Gate),
-}
-
-/// A byte sequence in which every shift, loss and repetition shows.
-pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from((at / 251 + at) % 256).expect("below 256")).collect()
 }
 
 /// One request as the script sees it, decided on its head.
@@ -256,17 +143,33 @@ impl Origin {
         let acts = Mutex::new(VecDeque::from(acts));
         Self::start(move |_| {
             let mut acts = acts.lock();
-            if acts.len() > 1 { acts.pop_front() } else { acts.front().cloned() }.expect("a sequence has an act")
+            if acts.len() > 1 {
+                acts.pop_front()
+            } else {
+                acts.front().cloned()
+            }
+            .expect("a sequence has an act")
         })
         .await
     }
 
-    pub async fn at(addr: SocketAddr, script: impl Fn(&Asked<'_>) -> Act + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(addr).await.expect("bind an origin on a free port");
-        let addr = listener.local_addr().expect("a bound socket has an address");
+    pub async fn at(
+        addr: SocketAddr,
+        script: impl Fn(&Asked<'_>) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(addr)
+            .await
+            .expect("bind an origin on a free port");
+        let addr = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let counts = Arc::new(Counts::default());
         let accepting = tokio::spawn(accept(listener, Arc::new(script), Arc::clone(&counts)));
-        Origin { addr, counts, accepting }
+        Origin {
+            addr,
+            counts,
+            accepting,
+        }
     }
 
     pub fn requests(&self) -> usize {
@@ -299,7 +202,12 @@ impl Origin {
         let mut seen = self.seen();
         assert_eq!(seen.len(), 1, "one request reaches the origin: {seen:#?}");
         let seen = seen.remove(0);
-        assert!(seen.fault.is_none(), "what the proxy sent breaks a rule: {:?}\n{}", seen.fault, latin1(&seen.head.raw));
+        assert!(
+            seen.fault.is_none(),
+            "what the proxy sent breaks a rule: {:?}\n{}",
+            seen.fault,
+            latin1(&seen.head.raw)
+        );
         seen
     }
 }
@@ -307,13 +215,20 @@ impl Origin {
 async fn accept(listener: TcpListener, script: Script, counts: Arc<Counts>) {
     let mut serving = tokio::task::JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
         let connection = counts.connections.fetch_add(1, Ordering::SeqCst);
         counts.open.fetch_add(1, Ordering::SeqCst);
         let _ = stream.set_nodelay(true);
         let (script, counts) = (Arc::clone(&script), Arc::clone(&counts));
         serving.spawn(async move {
-            let mut server = Server { wire: Wire::new(stream), counts: &counts, connection, nth: 0 };
+            let mut server = Server {
+                wire: Wire::new(stream),
+                counts: &counts,
+                connection,
+                nth: 0,
+            };
             let _ = server.serve(&script).await;
             counts.open.fetch_sub(1, Ordering::SeqCst);
         });
@@ -341,7 +256,9 @@ impl Server<'_> {
                 Err(Fault::Rule(text)) => return self.object(&text).await,
                 Err(other) => return Err(other),
             };
-            let line = head.request_line().map(|(method, target)| (method.to_owned(), target.to_owned()));
+            let line = head
+                .request_line()
+                .map(|(method, target)| (method.to_owned(), target.to_owned()));
             let (framing, (method, target)) = match (head.request_framing(), line) {
                 (Ok(framing), Ok(line)) => (framing, line),
                 (Err(fault), _) | (_, Err(fault)) => return self.object(&fault.to_string()).await,
@@ -349,12 +266,25 @@ impl Server<'_> {
             let n = self.counts.requests.fetch_add(1, Ordering::SeqCst);
             let at = {
                 let mut seen = self.counts.seen.lock();
-                let (method, target, connection) = (method.clone(), target.clone(), self.connection);
-                seen.push(Seen { connection, method, target, head: head.clone(), ..Seen::default() });
+                let (method, target, connection) =
+                    (method.clone(), target.clone(), self.connection);
+                seen.push(Seen {
+                    connection,
+                    method,
+                    target,
+                    head: head.clone(),
+                    ..Seen::default()
+                });
                 seen.len() - 1
             };
-            let asked =
-                Asked { n, connection: self.connection, nth: self.nth, method: &method, target: &target, head: &head };
+            let asked = Asked {
+                n,
+                connection: self.connection,
+                nth: self.nth,
+                method: &method,
+                target: &target,
+                head: &head,
+            };
             let act = script(&asked);
             self.nth += 1;
             match self.act(act, at, &head, framing).await? {
@@ -367,15 +297,28 @@ impl Server<'_> {
     /// A request that a strict parser refuses is written down, answered 400 and ends the connection.
     async fn object(&mut self, text: &str) -> Result<(), Fault> {
         self.counts.requests.fetch_add(1, Ordering::SeqCst);
-        let head = Head { raw: self.wire.ahead.clone(), ..Head::default() };
-        let seen = Seen { connection: self.connection, head, fault: Some(text.to_owned()), ..Seen::default() };
+        let head = Head {
+            raw: self.wire.ahead.clone(),
+            ..Head::default()
+        };
+        let seen = Seen {
+            connection: self.connection,
+            head,
+            fault: Some(text.to_owned()),
+            ..Seen::default()
+        };
         self.counts.seen.lock().push(seen);
-        self.wire.send(&Answer::status(400).text(text).bytes(false)).await?;
+        self.wire
+            .send(&Answer::status(400).text(text).bytes(false))
+            .await?;
         self.end(After::Close).await
     }
 
     async fn read(&mut self, at: usize, head: &Head, framing: Framing) -> Result<(), Fault> {
-        if head.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+        if head
+            .get("expect")
+            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+        {
             self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         match self.wire.body(framing).await {
@@ -389,7 +332,13 @@ impl Server<'_> {
         Ok(())
     }
 
-    async fn act(&mut self, act: Act, at: usize, head: &Head, framing: Framing) -> Result<After, Fault> {
+    async fn act(
+        &mut self,
+        act: Act,
+        at: usize,
+        head: &Head,
+        framing: Framing,
+    ) -> Result<After, Fault> {
         let bare = head.first.starts_with("HEAD ");
         match act {
             Act::Answer(answer) => {
@@ -405,12 +354,8 @@ impl Server<'_> {
             }
             Act::Echo => {
                 self.read(at, head, framing).await?;
-                let mut text = serde_json::Value::Null;
-                self.note(at, |seen| {
-                    text = serde_json::json!({ "head": latin1(&seen.head.raw), "body": latin1(&seen.body.raw) });
-                });
-                let answer = Answer::ok(text.to_string()).field("content-type", "application/json");
-                self.wire.send(&answer.bytes(bare)).await?;
+                let seen = self.counts.seen.lock()[at].clone();
+                self.wire.send(&echo(&seen).bytes(bare)).await?;
                 Ok(After::Keep)
             }
             Act::Hold(gate, then) => {
@@ -425,10 +370,7 @@ impl Server<'_> {
             }
             Act::Drip(answer, piece) => {
                 self.read(at, head, framing).await?;
-                for piece in answer.bytes(bare).chunks(piece) {
-                    self.wire.send(piece).await?;
-                    tokio::time::sleep(STEP).await;
-                }
+                self.drip(&answer.bytes(bare), piece).await?;
                 Ok(answer.after)
             }
             Act::Raw(bytes, after) => {
@@ -446,16 +388,29 @@ impl Server<'_> {
             Act::Unread(gate) => {
                 gate.passed().await;
                 self.read(at, head, framing).await?;
-                let mut length = 0;
-                self.note(at, |seen| length = seen.body.content.len());
-                self.wire.send(&Answer::ok(length.to_string()).bytes(false)).await?;
+                let length = self.counts.seen.lock()[at].body.content.len();
+                self.wire
+                    .send(&Answer::ok(length.to_string()).bytes(false))
+                    .await?;
                 Ok(After::Keep)
             }
         }
     }
 
+    async fn drip(&mut self, bytes: &[u8], piece: usize) -> Result<(), Fault> {
+        for piece in bytes.chunks(piece) {
+            self.wire.send(piece).await?;
+            tokio::time::sleep(STEP).await;
+        }
+        Ok(())
+    }
+
     async fn upgrade(&mut self) -> Result<After, Fault> {
-        self.wire.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await?;
+        self.wire
+            .send(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+            )
+            .await?;
         loop {
             let bytes = std::mem::take(&mut self.wire.ahead);
             self.wire.send(&bytes).await?;
@@ -466,7 +421,9 @@ impl Server<'_> {
     }
 
     async fn duplex(&mut self, at: usize) -> Result<After, Fault> {
-        self.wire.send(b"HTTP/1.1 200 Scripted\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+        self.wire
+            .send(b"HTTP/1.1 200 Scripted\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await?;
         let mut body = Body::default();
         loop {
             let start = body.content.len();
@@ -482,11 +439,17 @@ impl Server<'_> {
     }
 
     async fn flood(&mut self, length: usize) -> Result<After, Fault> {
-        self.wire.send(format!("HTTP/1.1 200 Scripted\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await?;
+        self.wire
+            .send(format!("HTTP/1.1 200 Scripted\r\ncontent-length: {length}\r\n\r\n").as_bytes())
+            .await?;
         let body = pattern(length);
         let mut left = &body[..];
         while !left.is_empty() {
-            let wrote = self.wire.io.write(&left[..left.len().min(64 << 10)]).await?;
+            let wrote = self
+                .wire
+                .io
+                .write(&left[..left.len().min(64 << 10)])
+                .await?;
             left = &left[wrote..];
             self.counts.sent.fetch_add(wrote, Ordering::SeqCst);
         }
@@ -520,7 +483,18 @@ impl Server<'_> {
     }
 }
 
+/// The exact bytes that were received, as JSON.
+fn echo(seen: &Seen) -> Answer {
+    let text = serde_json::json!({
+        "head": latin1(&seen.head.raw),
+        "body": latin1(&seen.body.raw),
+    });
+    Answer::ok(text.to_string()).field("content-type", "application/json")
+}
+
 /// Makes the coming close of this socket an RST.
 pub fn reset(stream: &TcpStream) {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER on a connected socket");
+    SockRef::from(stream)
+        .set_linger(Some(Duration::ZERO))
+        .expect("SO_LINGER on a connected socket");
 }

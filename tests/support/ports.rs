@@ -21,7 +21,8 @@ pub fn free() -> u16 {
     let start = std::process::id().wrapping_mul(97) % COUNT;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(FIRST + (start + step) % COUNT).expect("the range ends below 65536");
+        let port =
+            u16::try_from(FIRST + (start + step) % COUNT).expect("the range ends below 65536");
         let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
         if v4.is_ok() && v6.is_ok() {

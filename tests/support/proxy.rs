@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -37,7 +38,8 @@ pub struct Proxy {
     pub explicit: SocketAddr,
     pub admin: SocketAddr,
     pub policy: PathBuf,
-    pub dir: TempDir,
+    /// Holds the policy; removed with the proxy.
+    _dir: TempDir,
     stdout: Lines,
     stderr: Lines,
 }
@@ -53,7 +55,9 @@ impl Lines {
         let into = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                into.0.lock().push(String::from_utf8_lossy(&line).into_owned());
+                into.0
+                    .lock()
+                    .push(String::from_utf8_lossy(&line).into_owned());
             }
         });
         lines
@@ -71,7 +75,12 @@ impl Drop for Proxy {
         if std::thread::panicking() {
             let (out, err) = (self.stdout.all(), self.stderr.all());
             let tail = |lines: Vec<String>| lines[lines.len().saturating_sub(20)..].join("\n");
-            eprintln!("--- policy\n{}--- stdout\n{}\n--- stderr\n{}", self.setup.text(), tail(out), tail(err));
+            eprintln!(
+                "--- policy\n{}--- stdout\n{}\n--- stderr\n{}",
+                self.setup.text(),
+                tail(out),
+                tail(err)
+            );
         }
     }
 }
@@ -89,18 +98,43 @@ impl Proxy {
 
     /// Starts a binary without waiting; `shape` may change the command, as to another user.
     pub fn spawn(setup: Setup, binary: &Path, shape: impl FnOnce(&mut Command)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        // Open to others, because the proxy may run as another user.
+        let open = std::fs::Permissions::from_mode(0o755);
+        let dir = tempfile::Builder::new()
+            .permissions(open)
+            .tempdir()
+            .expect("a temporary directory");
         let (policy, source) = place(&setup, dir.path());
         let mut command = Command::new(binary);
-        command.arg("run").arg(&source).args(&setup.args).stdin(Stdio::null());
-        command.env_remove("OTEL_SERVICE_NAME").envs(setup.env.iter().map(|(key, value)| (key, value)));
+        command
+            .arg("run")
+            .arg(&source)
+            .args(&setup.args)
+            .stdin(Stdio::null());
+        command
+            .env_remove("OTEL_SERVICE_NAME")
+            .env_remove("OUTRIDER_WORKERS");
         shape(&mut command);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start outrider");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start outrider");
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (outbound, explicit, admin) = (at(setup.outbound), at(setup.explicit), at(setup.admin));
-        Proxy { child, setup, outbound, explicit, admin, policy, dir, stdout, stderr }
+        Proxy {
+            child,
+            setup,
+            outbound,
+            explicit,
+            admin,
+            policy,
+            _dir: dir,
+            stdout,
+            stderr,
+        }
     }
 
     /// # Panics
@@ -111,11 +145,18 @@ impl Proxy {
         let stderr = self.stderr.clone();
         until("/ready answers 200", || async {
             if let Ok(Some(status)) = child.borrow_mut().try_wait() {
-                panic!("outrider ended with {status} before it was ready:\n{}", stderr.all().join("\n"));
+                panic!(
+                    "outrider ended with {status} before it was ready:\n{}",
+                    stderr.all().join("\n")
+                );
             }
             let mut raw = Raw::try_connect(admin).await.ok()?;
-            raw.offer(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").await;
-            raw.try_reply("GET").await.ok()?.filter(|reply| reply.status == 200)
+            raw.offer(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+                .await;
+            raw.try_reply("GET")
+                .await
+                .ok()?
+                .filter(|reply| reply.status == 200)
         })
         .await;
     }
@@ -127,14 +168,20 @@ impl Proxy {
     /// Sends a signal by number of process, as `HUP` or `TERM`.
     pub fn signal(&self, name: &str) {
         let script = format!("kill -s {name} {}", self.pid());
-        let status = Command::new("sh").args(["-c", &script]).status().expect("a shell");
+        let status = Command::new("sh")
+            .args(["-c", &script])
+            .status()
+            .expect("a shell");
         assert!(status.success(), "{script}");
     }
 
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(&mut self.child);
-        until("the process ends", || async { child.borrow_mut().try_wait().expect("our own child") }).await
+        until("the process ends", || async {
+            child.borrow_mut().try_wait().expect("our own child")
+        })
+        .await
     }
 
     /// A request on a connection of its own to the outbound port.
@@ -166,16 +213,31 @@ impl Proxy {
     }
 
     /// Waits until the sum of these samples is as asked.
-    pub async fn until_sum(&self, name: &str, labels: &[(&str, &str)], good: impl Fn(f64) -> bool) -> f64 {
+    pub async fn until_sum(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        good: impl Fn(f64) -> bool,
+    ) -> f64 {
         let (good, what) = (&good, format!("{name}{labels:?} as asked"));
-        until(&what, || async { Some(self.sum(name, labels).await).filter(|sum| good(*sum)) }).await
+        until(&what, || async {
+            Some(self.sum(name, labels).await).filter(|sum| good(*sum))
+        })
+        .await
     }
 
     /// The revision of the policy in force.
     pub async fn revision(&self) -> String {
         let metrics = self.metrics().await;
-        let sample = metrics.matching("outrider_policy_info", &[]).next().expect("outrider_policy_info is there");
-        sample.labels.get(names::label::REVISION).expect("with a revision").clone()
+        let sample = metrics
+            .matching("outrider_policy_info", &[])
+            .next()
+            .expect("outrider_policy_info is there");
+        sample
+            .labels
+            .get(names::label::REVISION)
+            .expect("with a revision")
+            .clone()
     }
 
     /// Replaces the policy by `text`, signals, and waits until it is in force.
@@ -184,7 +246,10 @@ impl Proxy {
         write(&self.policy, text);
         self.signal("HUP");
         let before = &before;
-        until("the new revision", || async { Some(self.revision().await).filter(|now| now != before) }).await
+        until("the new revision", || async {
+            Some(self.revision().await).filter(|now| now != before)
+        })
+        .await
     }
 
     pub fn errors(&self) -> Vec<String> {
@@ -206,12 +271,18 @@ impl Proxy {
     /// Waits for the first line that is as asked.
     pub async fn logged(&self, what: &str, good: impl Fn(&Value) -> bool) -> Value {
         let good = &good;
-        until(what, || async { self.log().into_iter().find(|line| good(line)) }).await
+        until(what, || async {
+            self.log().into_iter().find(|line| good(line))
+        })
+        .await
     }
 
     /// Waits for the line of this path.
     pub async fn logged_path(&self, path: &str) -> Value {
-        self.logged(&format!("a log line of {path}"), |line| line[names::log::PATH] == path).await
+        self.logged(&format!("a log line of {path}"), |line| {
+            line[names::log::PATH] == path
+        })
+        .await
     }
 }
 
@@ -225,7 +296,8 @@ fn place(setup: &Setup, dir: &Path) -> (PathBuf, PathBuf) {
     let mount = dir.join("mount");
     std::fs::create_dir(&mount).expect("the mount");
     swap_mount(&mount, 0, &setup.text());
-    std::os::unix::fs::symlink("..data/outrider.yaml", mount.join("outrider.yaml")).expect("the visible name");
+    std::os::unix::fs::symlink("..data/outrider.yaml", mount.join("outrider.yaml"))
+        .expect("the visible name");
     (mount.join("outrider.yaml"), mount)
 }
 

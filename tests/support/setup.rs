@@ -18,7 +18,6 @@ pub struct Setup {
     head: String,
     upstreams: String,
     pub args: Vec<String>,
-    pub env: Vec<(String, String)>,
     /// The policy stands in a directory as a mounted ConfigMap does.
     pub mounted: bool,
 }
@@ -34,7 +33,6 @@ impl Setup {
             head: String::new(),
             upstreams: String::new(),
             args: Vec::new(),
-            env: Vec::new(),
             mounted: false,
         }
     }
@@ -48,9 +46,18 @@ impl Setup {
     pub fn upstream(self, pattern: &str, endpoints: &[SocketAddr], settings: &str) -> Self {
         let list: Vec<String> = endpoints
             .iter()
-            .map(|addr| if addr.is_ipv6() { format!("\"{addr}\"") } else { addr.to_string() })
+            .map(|addr| {
+                if addr.is_ipv6() {
+                    format!("\"{addr}\"")
+                } else {
+                    addr.to_string()
+                }
+            })
             .collect();
-        self.block(&format!("upstream: \"{pattern}\"\nendpoints: [{}]\n{settings}", list.join(", ")))
+        self.block(&format!(
+            "upstream: \"{pattern}\"\nendpoints: [{}]\n{settings}",
+            list.join(", ")
+        ))
     }
 
     /// An upstream as written.
@@ -79,11 +86,6 @@ impl Setup {
         self
     }
 
-    pub fn env(mut self, key: &str, value: &str) -> Self {
-        self.env.push((key.to_owned(), value.to_owned()));
-        self
-    }
-
     pub fn mounted(mut self) -> Self {
         self.mounted = true;
         self
@@ -91,11 +93,24 @@ impl Setup {
 
     /// The policy file.
     pub fn text(&self) -> String {
-        let limits = if self.limits.is_empty() { String::new() } else { format!(", limits: {{ {} }}", self.limits) };
+        let limits = if self.limits.is_empty() {
+            String::new()
+        } else {
+            format!(", limits: {{ {} }}", self.limits)
+        };
         let (outbound, explicit, admin) = (self.outbound, self.explicit, self.admin);
-        let listen = format!("listen: {{ outbound: {outbound}, explicit: {explicit}, admin: {admin}{limits} }}");
-        let upstreams = if self.upstreams.is_empty() { "" } else { "upstreams:\n" };
-        format!("service: test\n{listen}\n{}{upstreams}{}", self.head, self.upstreams)
+        let listen = format!(
+            "listen: {{ outbound: {outbound}, explicit: {explicit}, admin: {admin}{limits} }}"
+        );
+        let upstreams = if self.upstreams.is_empty() {
+            ""
+        } else {
+            "upstreams:\n"
+        };
+        format!(
+            "service: test\n{listen}\n{}{upstreams}{}",
+            self.head, self.upstreams
+        )
     }
 
     /// Writes the policy where the proxy will look for it.

@@ -46,9 +46,16 @@ impl Tcp {
     }
 
     pub async fn at(addr: SocketAddr, manner: Manner) -> Self {
-        let listener = TcpListener::bind(addr).await.expect("bind a server on a free port");
-        let addr = listener.local_addr().expect("a bound socket has an address");
-        let (connections, received) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let listener = TcpListener::bind(addr)
+            .await
+            .expect("bind a server on a free port");
+        let addr = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let (connections, received) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let (count, bytes) = (Arc::clone(&connections), Arc::clone(&received));
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
@@ -57,7 +64,12 @@ impl Tcp {
                 serving.spawn(serve(stream, manner.clone(), Arc::clone(&bytes)));
             }
         });
-        Tcp { addr, connections, received, accepting }
+        Tcp {
+            addr,
+            connections,
+            received,
+            accepting,
+        }
     }
 
     pub fn connections(&self) -> usize {
@@ -70,7 +82,11 @@ impl Tcp {
     }
 }
 
-async fn serve(mut stream: TcpStream, manner: Manner, received: Arc<Mutex<Vec<u8>>>) -> std::io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    manner: Manner,
+    received: Arc<Mutex<Vec<u8>>>,
+) -> std::io::Result<()> {
     match manner {
         Manner::Reset => {
             reset(&stream);

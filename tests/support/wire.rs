@@ -65,7 +65,10 @@ pub fn latin1(bytes: &[u8]) -> String {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 impl Head {
@@ -74,7 +77,9 @@ impl Head {
     /// # Errors
     /// At the first byte that two parsers might read differently.
     pub fn parse(raw: &[u8]) -> Result<Head, Fault> {
-        let Some(inner) = raw.strip_suffix(b"\r\n\r\n") else { return rule("a head ends with an empty line") };
+        let Some(inner) = raw.strip_suffix(b"\r\n\r\n") else {
+            return rule("a head ends with an empty line");
+        };
         let text = latin1(inner);
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default().to_owned();
@@ -85,11 +90,19 @@ impl Head {
         if let Some(odd) = first.chars().find(|c| c.is_control() || !c.is_ascii()) {
             return rule(format!("{odd:?} in the start line {first:?}"));
         }
-        Ok(Head { first, fields, raw: raw.to_vec() })
+        Ok(Head {
+            first,
+            fields,
+            raw: raw.to_vec(),
+        })
     }
 
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+        self.fields
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -106,7 +119,9 @@ impl Head {
     /// When the line is not three parts divided by single spaces, or the version is not 1.x.
     pub fn request_line(&self) -> Result<(&str, &str), Fault> {
         let parts: Vec<&str> = self.first.split(' ').collect();
-        let [method, target, version] = parts[..] else { return rule(format!("request line {:?}", self.first)) };
+        let [method, target, version] = parts[..] else {
+            return rule(format!("request line {:?}", self.first));
+        };
         if !is_token(method) || target.is_empty() || !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
             return rule(format!("request line {:?}", self.first));
         }
@@ -120,9 +135,12 @@ impl Head {
     pub fn status(&self) -> Result<u16, Fault> {
         let (version, rest) = self.first.split_once(' ').unwrap_or_default();
         let code = rest.get(..3).unwrap_or_default();
-        let good = matches!(version, "HTTP/1.1" | "HTTP/1.0") && matches!(rest.as_bytes().get(3), None | Some(b' '));
+        let good = matches!(version, "HTTP/1.1" | "HTTP/1.0")
+            && matches!(rest.as_bytes().get(3), None | Some(b' '));
         match code.parse() {
-            Ok(status @ 100..=999) if good && code.bytes().all(|b| b.is_ascii_digit()) => Ok(status),
+            Ok(status @ 100..=999) if good && code.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(status)
+            }
             _ => rule(format!("status line {:?}", self.first)),
         }
     }
@@ -131,7 +149,12 @@ impl Head {
     fn framing(&self) -> Result<Option<Framing>, Fault> {
         for (name, _) in &self.fields {
             let plain = name.replace('_', "-").to_ascii_lowercase();
-            if name.contains('_') && matches!(plain.as_str(), "content-length" | "transfer-encoding" | "host") {
+            if name.contains('_')
+                && matches!(
+                    plain.as_str(),
+                    "content-length" | "transfer-encoding" | "host"
+                )
+            {
                 return rule(format!("{name} shadows {plain}"));
             }
         }
@@ -139,11 +162,15 @@ impl Head {
         match (&lengths[..], &codings[..]) {
             ([], []) => Ok(None),
             ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Some(Framing::Chunked)),
-            ([length], []) if !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()) => match length.parse() {
-                Ok(length) => Ok(Some(Framing::Length(length))),
-                Err(_) => rule(format!("content-length {length}")),
-            },
-            _ => rule(format!("framing told by lengths {lengths:?} and codings {codings:?}")),
+            ([length], []) if !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()) => {
+                match length.parse() {
+                    Ok(length) => Ok(Some(Framing::Length(length))),
+                    Err(_) => rule(format!("content-length {length}")),
+                }
+            }
+            _ => rule(format!(
+                "framing told by lengths {lengths:?} and codings {codings:?}"
+            )),
         }
     }
 
@@ -180,11 +207,16 @@ fn field(line: &str) -> Result<(String, String), Fault> {
     if line.starts_with([' ', '\t']) {
         return rule(format!("folded line {line:?}"));
     }
-    let Some((name, value)) = line.split_once(':') else { return rule(format!("no colon in {line:?}")) };
+    let Some((name, value)) = line.split_once(':') else {
+        return rule(format!("no colon in {line:?}"));
+    };
     if !is_token(name) {
         return rule(format!("field name {name:?}"));
     }
-    if let Some(odd) = value.chars().find(|c| matches!(c, '\0'..='\x08' | '\n'..='\x1f' | '\x7f')) {
+    if let Some(odd) = value
+        .chars()
+        .find(|c| matches!(c, '\0'..='\x08' | '\n'..='\x1f' | '\x7f'))
+    {
         return rule(format!("{odd:?} in the value of {name}"));
     }
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
@@ -208,7 +240,10 @@ pub struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn new(io: S) -> Self {
-        Wire { io, ahead: Vec::new() }
+        Wire {
+            io,
+            ahead: Vec::new(),
+        }
     }
 
     /// Reads more bytes; false at the end of the stream.
@@ -234,7 +269,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 return rule("a head of more than 4 MiB");
             }
             if !self.more().await? {
-                return if self.ahead.is_empty() { Ok(None) } else { Err(Fault::Short(latin1(&self.ahead))) };
+                return if self.ahead.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(Fault::Short(latin1(&self.ahead)))
+                };
             }
         }
     }
@@ -243,7 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let start = body.raw.len();
         while body.raw.len() - start < count {
             if self.ahead.is_empty() && !self.more().await? {
-                return Err(Fault::Short(format!("{} of {count} bytes", body.raw.len() - start)));
+                return Err(Fault::Short(format!(
+                    "{} of {count} bytes",
+                    body.raw.len() - start
+                )));
             }
             let take = self.ahead.len().min(count - (body.raw.len() - start));
             body.raw.extend(self.ahead.drain(..take));
@@ -256,7 +298,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(end) = self.ahead.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.ahead.drain(..=end).collect();
                 body.raw.extend_from_slice(&line);
-                let Some(line) = line.strip_suffix(b"\r\n") else { return rule("a line ended by a bare LF") };
+                let Some(line) = line.strip_suffix(b"\r\n") else {
+                    return rule("a line ended by a bare LF");
+                };
                 return Ok(latin1(line));
             }
             if !self.more().await? {
@@ -271,10 +315,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// When the chunk breaks a rule (extensions count as one) or is cut short.
     pub async fn chunk(&mut self, body: &mut Body) -> Result<bool, Fault> {
         let size = self.line(body).await?;
-        if size.is_empty() || size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if size.is_empty() || size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return rule(format!("chunk size {size:?}"));
         }
-        let Ok(size) = usize::from_str_radix(&size, 16) else { return rule(format!("chunk size {size:?}")) };
+        let Ok(size) = usize::from_str_radix(&size, 16) else {
+            return rule(format!("chunk size {size:?}"));
+        };
         if size == 0 {
             loop {
                 let line = self.line(body).await?;
@@ -289,7 +336,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         body.content.extend_from_slice(&body.raw[start..]);
         body.pieces += 1;
         let end = self.line(body).await?;
-        if end.is_empty() { Ok(true) } else { rule(format!("{end:?} after a chunk")) }
+        if end.is_empty() {
+            Ok(true)
+        } else {
+            rule(format!("{end:?} after a chunk"))
+        }
     }
 
     /// Reads a whole body.
@@ -301,7 +352,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match framing {
             Framing::Empty => {}
             Framing::Length(length) => {
-                let length = usize::try_from(length).map_err(|_| Fault::Rule(format!("length {length}")))?;
+                let length =
+                    usize::try_from(length).map_err(|_| Fault::Rule(format!("length {length}")))?;
                 self.exactly(length, &mut body).await?;
                 body.content = body.raw.clone();
             }

@@ -152,7 +152,8 @@ fn play(args: &Args) -> Result<(), Trouble> {
     let report = watch.report();
     screen.end(&report).map_err(Trouble::Output)?;
     if args.json {
-        out::line(&report.json().to_string()).map_err(Trouble::Output)?;
+        let object = report.json().map_err(|error| Trouble::Output(error.into()))?;
+        out::line(&object).map_err(Trouble::Output)?;
     }
     Ok(())
 }

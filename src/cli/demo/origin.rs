@@ -73,10 +73,25 @@ impl Stage {
     }
 }
 
+/// Tries that arrived at one side's doors: requests read, and connections reset before one could be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// In the whole play.
+    pub all: u64,
+    /// While every endpoint was down: what hits a service that tries to get up again.
+    pub down: u64,
+}
+
+#[derive(Default)]
+struct Tries {
+    all: [AtomicU64; SIDES],
+    down: [AtomicU64; SIDES],
+}
+
 /// The running origin. Dropping it stops it.
 pub struct Origin {
     doors: [[SocketAddr; ENDPOINTS]; SIDES],
-    tries: Arc<[AtomicU64; SIDES]>,
+    tries: Arc<Tries>,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
@@ -97,7 +112,7 @@ impl Origin {
                 listeners.push((side, endpoint, listener));
             }
         }
-        let tries: Arc<[AtomicU64; SIDES]> = Arc::default();
+        let tries: Arc<Tries> = Arc::default();
         let stop = Arc::new(Notify::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("demo-origin".into()).spawn({
@@ -123,10 +138,13 @@ impl Origin {
         &self.doors[side]
     }
 
-    /// Tries that arrived at one side's doors: requests read, and connections reset before one could be read.
+    /// Tries that arrived at one side's doors so far.
     #[must_use]
-    pub fn tries(&self, side: usize) -> u64 {
-        self.tries[side].load(Ordering::Relaxed)
+    pub fn tries(&self, side: usize) -> Arrived {
+        Arrived {
+            all: self.tries.all[side].load(Ordering::Relaxed),
+            down: self.tries.down[side].load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -144,7 +162,7 @@ struct Door {
     side: usize,
     endpoint: usize,
     stage: Arc<Stage>,
-    tries: Arc<[AtomicU64; SIDES]>,
+    tries: Arc<Tries>,
 }
 
 impl Door {
@@ -158,7 +176,7 @@ impl Door {
                 continue;
             };
             if door.behaviour() == Behaviour::Down {
-                door.count();
+                door.count(Behaviour::Down);
                 reset(stream);
             } else {
                 tokio::task::spawn_local(Rc::clone(&door).serve(stream));
@@ -173,7 +191,6 @@ impl Door {
         let service = service_fn(|_: Request<Incoming>| {
             let (door, doomed) = (Rc::clone(&self), Rc::clone(&doomed));
             async move {
-                door.count();
                 Ok::<_, Infallible>(door.play(&doomed).await)
             }
         });
@@ -186,7 +203,9 @@ impl Door {
 
     /// One request: what happens is decided by the moment it arrives.
     async fn play(&self, doomed: &Notify) -> Response<Full<Bytes>> {
-        match self.behaviour() {
+        let behaviour = self.behaviour();
+        self.count(behaviour);
+        match behaviour {
             Behaviour::Answer => {
                 tokio::time::sleep(self.work()).await;
                 answer(StatusCode::OK)
@@ -214,8 +233,11 @@ impl Door {
         self.stage.script.behaviour(self.endpoint, self.stage.elapsed())
     }
 
-    fn count(&self) {
-        self.tries[self.side].fetch_add(1, Ordering::Relaxed);
+    fn count(&self, behaviour: Behaviour) {
+        self.tries.all[self.side].fetch_add(1, Ordering::Relaxed);
+        if behaviour == Behaviour::Down {
+            self.tries.down[self.side].fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const WRITTEN_FOR: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn shown(endpoints: &[SocketAddr], total: Duration) -> String {
     let list = endpoints.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
-    let (over, open, base) = (scaled(2000, 500, total), scaled(1000, 150, total), scaled(500, 100, total));
+    let (over, open, base) = (scaled(2000, 1000, total), scaled(500, 150, total), scaled(500, 100, total));
     let open_max = open * 2;
     format!(
         "upstreams:

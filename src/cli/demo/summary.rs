@@ -3,8 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::demo::script::Script;
 use crate::cli::demo::story::Event;
@@ -15,6 +14,52 @@ use crate::cli::demo::table::percent;
 use crate::cli::demo::table::ratio;
 use crate::cli::demo::table::row;
 use crate::cli::paint::Paint;
+
+/// The object of `--json`.
+#[derive(Serialize)]
+struct Json {
+    straight: SideJson,
+    outrider: SideJson,
+    breaker: BreakerJson,
+}
+
+/// One side. Shares are 0 to 1, times milliseconds, the rest counts.
+#[derive(Serialize)]
+struct SideJson {
+    success: f64,
+    retriable_success: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    requests: u64,
+    tries: u64,
+    tries_per_request: f64,
+    tries_in_outage: u64,
+}
+
+/// The breaker: how often it opened and closed, and how long after the recovery it was closed for good.
+#[derive(Serialize)]
+struct BreakerJson {
+    opened: u64,
+    closed: u64,
+    recovery_s: Option<f64>,
+    state: &'static str,
+    lost_in_recovery: u64,
+}
+
+impl SideJson {
+    fn of(column: &Column, retriable: f64) -> SideJson {
+        SideJson {
+            success: rounded(column.figures.success, 6),
+            retriable_success: rounded(retriable, 6),
+            p50_ms: rounded(column.figures.p50_ms, 3),
+            p99_ms: rounded(column.figures.p99_ms, 3),
+            requests: column.figures.requests,
+            tries: column.tries.all,
+            tries_per_request: rounded(column.tries_per_request(), 4),
+            tries_in_outage: column.tries.down,
+        }
+    }
+}
 
 /// Everything the summary tells.
 pub struct Report<'a> {
@@ -42,29 +87,20 @@ impl Report<'_> {
         self.story.closed_after(up).map(|closed| (closed - up).as_secs_f64())
     }
 
-    /// The one object of `--json`.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        let side = |column: &Column, retriable: f64| {
-            json!({
-                "success": rounded(column.figures.success, 6),
-                "retriable_success": rounded(retriable, 6),
-                "p50_ms": rounded(column.figures.p50_ms, 3),
-                "p99_ms": rounded(column.figures.p99_ms, 3),
-                "requests": column.figures.requests,
-                "tries": column.tries,
-                "tries_per_request": rounded(column.tries_per_request(), 4),
-            })
-        };
-        json!({
-            "straight": side(&self.straight, self.retriable.0),
-            "outrider": side(&self.outrider, self.retriable.1),
-            "breaker": {
-                "opened": self.story.count(Event::Opened),
-                "closed": self.story.count(Event::Closed),
-                "recovery_s": self.recovery_s().map(|s| rounded(s, 3)),
-                "state": self.story.view().state.word(),
-                "lost_in_recovery": self.lost_in_recovery,
+    /// The one object of `--json`, on one line.
+    ///
+    /// # Errors
+    /// None that numbers could cause.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Json {
+            straight: SideJson::of(&self.straight, self.retriable.0),
+            outrider: SideJson::of(&self.outrider, self.retriable.1),
+            breaker: BreakerJson {
+                opened: self.story.count(Event::Opened),
+                closed: self.story.count(Event::Closed),
+                recovery_s: self.recovery_s().map(|s| rounded(s, 3)),
+                state: self.story.view().state.word(),
+                lost_in_recovery: self.lost_in_recovery,
             },
         })
     }
@@ -87,7 +123,8 @@ impl Report<'_> {
             ("requests", left.figures.requests.to_string(), right.figures.requests.to_string()),
             ("p50 of the answered", millis(left.figures.p50_ms), millis(right.figures.p50_ms)),
             ("p99 of the answered", millis(left.figures.p99_ms), millis(right.figures.p99_ms)),
-            ("tries at the origin", left.tries.to_string(), right.tries.to_string()),
+            ("tries at the origin", left.tries.all.to_string(), right.tries.all.to_string()),
+            ("- in the outage", left.tries.down.to_string(), right.tries.down.to_string()),
             ("tries per request", ratio(left), ratio(right)),
         ] {
             let _ = writeln!(out, "{}", row(title, &left, &right));

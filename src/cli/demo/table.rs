@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::cli::demo::origin::Arrived;
 use crate::cli::demo::story::Light;
 use crate::cli::demo::tally::Figures;
 use crate::cli::paint::Paint;
@@ -21,14 +22,14 @@ pub struct Column {
     /// Everything so far.
     pub figures: Figures,
     /// Tries that arrived at the origin so far.
-    pub tries: u64,
+    pub tries: Arrived,
 }
 
 impl Column {
     /// Tries for each request sent; 0 before the first.
     #[must_use]
     pub fn tries_per_request(&self) -> f64 {
-        if self.figures.requests == 0 { 0.0 } else { self.tries as f64 / self.figures.requests as f64 }
+        if self.figures.requests == 0 { 0.0 } else { self.tries.all as f64 / self.figures.requests as f64 }
     }
 }
 

@@ -17,67 +17,143 @@ pub const CONDITIONS: &[&str] = &["connect", "refused", "reset", "try_timeout"];
 const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 const HOST_AND_PORT: &str = "^[^\\s/]+:[0-9]{1,5}$";
 
-pub(super) static NAME: Check =
-    Check { name: "a name (letters, digits, `.`, `_`, `-`)", pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", test: name };
-pub(super) static BIND: Check =
-    Check { name: "a port or `address:port`", pattern: "^([0-9]{1,5}|[^\\s/]+:[0-9]{1,5})$", test: bind };
-pub(super) static ADDRESS: Check = Check { name: "an `address:port`", pattern: HOST_AND_PORT, test: address };
-pub(super) static UPSTREAM: Check =
-    Check { name: "a host, `host:port` or `*.glob`", pattern: "^[^\\s/@?#]+$", test: upstream };
-pub(super) static MATCH: Check =
-    Check { name: "a match such as `POST /charges`", pattern: "^([A-Z][A-Z-]* +)?/\\S*$", test: route_match };
+pub(super) static NAME: Check = Check {
+    name: "a name (letters, digits, `.`, `_`, `-`)",
+    pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+    test: name,
+};
+pub(super) static BIND: Check = Check {
+    name: "a port or `address:port`",
+    pattern: "^([0-9]{1,5}|[^\\s/]+:[0-9]{1,5})$",
+    test: bind,
+};
+pub(super) static ADDRESS: Check = Check {
+    name: "an `address:port`",
+    pattern: HOST_AND_PORT,
+    test: address,
+};
+pub(super) static UPSTREAM: Check = Check {
+    name: "a host, `host:port` or `*.glob`",
+    pattern: "^[^\\s/@?#]+$",
+    test: upstream,
+};
+pub(super) static MATCH: Check = Check {
+    name: "a match such as `POST /charges`",
+    pattern: "^([A-Z][A-Z-]* +)?/\\S*$",
+    test: route_match,
+};
 pub(super) static CONDITION: Check = Check {
     name: "a retry condition",
     pattern: "^(connect|refused|reset|try_timeout|[45][0-9][0-9]|grpc:[a-z_]+)$",
     test: condition,
 };
-pub(super) static METHOD: Check = Check { name: "a method such as `GET`", pattern: "^[A-Z][A-Z-]*$", test: method };
-pub(super) static HEADER: Check = Check { name: "a header name", pattern: TOKEN, test: header };
-pub(super) static SELECTOR: Check =
-    Check { name: "a selector `header:NAME`", pattern: "^header:[A-Za-z0-9!#$%&'*+.^_`|~-]+$", test: selector };
-pub(super) static PERCENTILE: Check =
-    Check { name: "a percentile such as `p95`", pattern: "^p[1-9][0-9]?(\\.[0-9]+)?$", test: percentile };
-pub(super) static SECRET: Check =
-    Check { name: "a secret's place, `file:/path` or `env:NAME`", pattern: "^(file:/.+|env:[A-Za-z_][A-Za-z0-9_]*)$", test: secret };
-pub(super) static FORMAT: Check = Check { name: "a format with `{}` in it", pattern: "\\{\\}", test: format };
-pub(super) static SPIFFE_ID: Check = Check { name: "a SPIFFE ID", pattern: "^spiffe://[^\\s/]+(/\\S+)?$", test: spiffe };
-pub(super) static PATH: Check = Check { name: "a path such as `/healthz`", pattern: "^/\\S*$", test: path };
-pub(super) static FILE: Check = Check { name: "an absolute file name", pattern: "^/.+$", test: file };
+pub(super) static METHOD: Check = Check {
+    name: "a method such as `GET`",
+    pattern: "^[A-Z][A-Z-]*$",
+    test: method,
+};
+pub(super) static HEADER: Check = Check {
+    name: "a header name",
+    pattern: TOKEN,
+    test: header,
+};
+pub(super) static SELECTOR: Check = Check {
+    name: "a selector `header:NAME`",
+    pattern: "^header:[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    test: selector,
+};
+pub(super) static PERCENTILE: Check = Check {
+    name: "a percentile such as `p95`",
+    pattern: "^p[1-9][0-9]?(\\.[0-9]+)?$",
+    test: percentile,
+};
+pub(super) static SECRET: Check = Check {
+    name: "a secret's place, `file:/path` or `env:NAME`",
+    pattern: "^(file:/.+|env:[A-Za-z_][A-Za-z0-9_]*)$",
+    test: secret,
+};
+pub(super) static FORMAT: Check = Check {
+    name: "a format with `{}` in it",
+    pattern: "\\{\\}",
+    test: format,
+};
+pub(super) static SPIFFE_ID: Check = Check {
+    name: "a SPIFFE ID",
+    pattern: "^spiffe://[^\\s/]+(/\\S+)?$",
+    test: spiffe,
+};
+pub(super) static PATH: Check = Check {
+    name: "a path such as `/healthz`",
+    pattern: "^/\\S*$",
+    test: path,
+};
+pub(super) static FILE: Check = Check {
+    name: "an absolute file name",
+    pattern: "^/.+$",
+    test: file,
+};
 pub(super) static TIMESTAMP: Check = Check {
     name: "a time such as `2026-12-01T00:00:00Z`",
     pattern: "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$",
     test: timestamp,
 };
-pub(super) static HOST_PORT: Check = Check { name: "a `host:port`", pattern: HOST_AND_PORT, test: host_port };
-pub(super) static SOCKET: Check = Check { name: "a socket `unix:///path`", pattern: "^unix:///.+$", test: socket };
-pub(super) static URL: Check = Check { name: "an http URL", pattern: "^https?://[^\\s/]+(/\\S*)?$", test: url };
+pub(super) static HOST_PORT: Check = Check {
+    name: "a `host:port`",
+    pattern: HOST_AND_PORT,
+    test: host_port,
+};
+pub(super) static SOCKET: Check = Check {
+    name: "a socket `unix:///path`",
+    pattern: "^unix:///.+$",
+    test: socket,
+};
+pub(super) static URL: Check = Check {
+    name: "an http URL",
+    pattern: "^https?://[^\\s/]+(/\\S*)?$",
+    test: url,
+};
 
 fn ensure(ok: bool, text: &str, check: &Check) -> Result<(), Unfit> {
-    if ok { Ok(()) } else { Err(Unfit::new(format!("`{text}` is not {}", check.name))) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Unfit::new(format!("`{text}` is not {}", check.name)))
+    }
 }
 
 fn name(text: &str) -> Result<(), Unfit> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let ok = text.len() <= 63 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(word);
+    let ok = text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(word);
     ensure(ok, text, &NAME)
 }
 
 fn token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn bind(text: &str) -> Result<(), Unfit> {
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         return match text.parse::<u16>() {
             Ok(_) => Ok(()),
-            Err(_) => Err(Unfit::new(format!("`{text}` is not a port: ports end at 65535"))),
+            Err(_) => Err(Unfit::new(format!(
+                "`{text}` is not a port: ports end at 65535"
+            ))),
         };
     }
     if let Some(port) = text.strip_prefix(':') {
-        return Err(Unfit::new(format!("`{text}` has no address"))
-            .hint(format!("write `{port}` for loopback or `0.0.0.0:{port}` for every interface")));
+        return Err(Unfit::new(format!("`{text}` has no address")).hint(format!(
+            "write `{port}` for loopback or `0.0.0.0:{port}` for every interface"
+        )));
     }
-    address(text).map_err(|fault| Unfit { message: format!("`{text}` is not {}", BIND.name), ..fault })
+    address(text).map_err(|fault| Unfit {
+        message: format!("`{text}` is not {}", BIND.name),
+        ..fault
+    })
 }
 
 fn address(text: &str) -> Result<(), Unfit> {
@@ -93,7 +169,10 @@ fn address(text: &str) -> Result<(), Unfit> {
         let guess = SocketAddr::new(ip, 8080);
         return Err(fault.hint(format!("the port is missing: `{guess}`?")));
     }
-    if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    if text
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
         return Err(fault.hint("addresses are literal here, such as `10.0.0.1:8080` or `[fd00::1]:8080`; names belong in `upstream`"));
     }
     Err(fault)
@@ -118,11 +197,16 @@ fn condition(text: &str) -> Result<(), Unfit> {
         return if (400..=599).contains(&code) {
             Ok(())
         } else {
-            Err(Unfit::new(format!("status {code} cannot be retried: only 400 to 599 are failures")))
+            Err(Unfit::new(format!(
+                "status {code} cannot be retried: only 400 to 599 are failures"
+            )))
         };
     }
     let fault = Unfit::new(format!("unknown retry condition `{text}`"));
-    if matches!(text, "5xx" | "gateway-error" | "gateway_error" | "retriable-status-codes") {
+    if matches!(
+        text,
+        "5xx" | "gateway-error" | "gateway_error" | "retriable-status-codes"
+    ) {
         return Err(fault.hint("name the codes: `502, 503, 504`"));
     }
     let known = CONDITIONS.iter().copied().chain(["grpc:unavailable"]);
@@ -140,7 +224,11 @@ fn grpc(text: &str, status: &str) -> Result<(), Unfit> {
         return Ok(());
     }
     let fault = Unfit::new(format!("unknown gRPC status in `{text}`"));
-    if let Some(name) = status.parse::<usize>().ok().and_then(|code| GRPC_STATUS.get(code)) {
+    if let Some(name) = status
+        .parse::<usize>()
+        .ok()
+        .and_then(|code| GRPC_STATUS.get(code))
+    {
         return Err(fault.hint(format!("statuses go by name: `grpc:{name}`")));
     }
     let lower = status.to_ascii_lowercase().replace('-', "_");
@@ -152,10 +240,13 @@ fn grpc(text: &str, status: &str) -> Result<(), Unfit> {
 
 fn method(text: &str) -> Result<(), Unfit> {
     if token(text) && text.bytes().any(|b| b.is_ascii_lowercase()) {
-        return Err(Unfit::new(format!("`{text}` is no method: methods are case-sensitive"))
-            .hint(format!("did you mean `{}`?", text.to_ascii_uppercase())));
+        return Err(
+            Unfit::new(format!("`{text}` is no method: methods are case-sensitive"))
+                .hint(format!("did you mean `{}`?", text.to_ascii_uppercase())),
+        );
     }
-    let ok = text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    let ok = text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
     ensure(ok, text, &METHOD)
 }
 
@@ -166,17 +257,30 @@ fn header(text: &str) -> Result<(), Unfit> {
 fn selector(text: &str) -> Result<(), Unfit> {
     let ok = text.strip_prefix("header:").is_some_and(token);
     ensure(ok, text, &SELECTOR).map_err(|fault| {
-        if token(text) { fault.hint(format!("did you mean `header:{text}`?")) } else { fault }
+        if token(text) {
+            fault.hint(format!("did you mean `header:{text}`?"))
+        } else {
+            fault
+        }
     })
 }
 
 fn percentile(text: &str) -> Result<(), Unfit> {
-    let value = text.strip_prefix('p').and_then(|digits| digits.parse::<f64>().ok());
-    ensure(value.is_some_and(|value| (1.0..100.0).contains(&value)), text, &PERCENTILE)
+    let value = text
+        .strip_prefix('p')
+        .and_then(|digits| digits.parse::<f64>().ok());
+    ensure(
+        value.is_some_and(|value| (1.0..100.0).contains(&value)),
+        text,
+        &PERCENTILE,
+    )
 }
 
 fn secret(text: &str) -> Result<(), Unfit> {
-    if text.strip_prefix("file:").is_some_and(|path| path.len() > 1 && path.starts_with('/')) {
+    if text
+        .strip_prefix("file:")
+        .is_some_and(|path| path.len() > 1 && path.starts_with('/'))
+    {
         return Ok(());
     }
     let variable = |name: &str| {
@@ -187,20 +291,33 @@ fn secret(text: &str) -> Result<(), Unfit> {
         return Ok(());
     }
     // The text itself may be the secret, so it must not be repeated into a log.
-    Err(Unfit::new("a secret is never written in the policy").hint("name its place: `file:/path` or `env:NAME`"))
+    Err(Unfit::new("a secret is never written in the policy")
+        .hint("name its place: `file:/path` or `env:NAME`"))
 }
 
 fn format(text: &str) -> Result<(), Unfit> {
-    ensure(text.contains("{}") && !text.chars().any(char::is_control), text, &FORMAT)
+    ensure(
+        text.contains("{}") && !text.chars().any(char::is_control),
+        text,
+        &FORMAT,
+    )
 }
 
 fn spiffe(text: &str) -> Result<(), Unfit> {
     let rest = text.strip_prefix("spiffe://").unwrap_or_default();
-    ensure(!rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace), text, &SPIFFE_ID)
+    ensure(
+        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace),
+        text,
+        &SPIFFE_ID,
+    )
 }
 
 fn path(text: &str) -> Result<(), Unfit> {
-    ensure(text.starts_with('/') && !text.contains(char::is_whitespace), text, &PATH)
+    ensure(
+        text.starts_with('/') && !text.contains(char::is_whitespace),
+        text,
+        &PATH,
+    )
 }
 
 fn file(text: &str) -> Result<(), Unfit> {
@@ -214,9 +331,15 @@ fn timestamp(text: &str) -> Result<(), Unfit> {
 fn rfc3339(text: &str) -> bool {
     let number = |range: std::ops::Range<usize>| -> Option<u32> {
         let digits = text.get(range)?;
-        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+        if digits.bytes().all(|b| b.is_ascii_digit()) {
+            digits.parse().ok()
+        } else {
+            None
+        }
     };
-    let within = |at: usize, len: usize, low: u32, high: u32| number(at..at + len).is_some_and(|n| (low..=high).contains(&n));
+    let within = |at: usize, len: usize, low: u32, high: u32| {
+        number(at..at + len).is_some_and(|n| (low..=high).contains(&n))
+    };
     let head = within(0, 4, 0, 9999)
         && within(5, 2, 1, 12)
         && within(8, 2, 1, 31)
@@ -246,21 +369,37 @@ fn rfc3339(text: &str) -> bool {
     zone.len() == 6
         && matches!(zone.first(), Some(b'+' | b'-'))
         && zone.get(3) == Some(&b':')
-        && [1, 2, 4, 5].iter().all(|at| zone.get(*at).is_some_and(u8::is_ascii_digit))
+        && [1, 2, 4, 5]
+            .iter()
+            .all(|at| zone.get(*at).is_some_and(u8::is_ascii_digit))
 }
 
 fn host_port(text: &str) -> Result<(), Unfit> {
     let ok = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        !host.is_empty()
+            && !host.contains(['/', ' '])
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
     ensure(ok, text, &HOST_PORT)
 }
 
 fn socket(text: &str) -> Result<(), Unfit> {
-    ensure(text.strip_prefix("unix:///").is_some_and(|path| !path.is_empty()), text, &SOCKET)
+    ensure(
+        text.strip_prefix("unix:///")
+            .is_some_and(|path| !path.is_empty()),
+        text,
+        &SOCKET,
+    )
 }
 
 fn url(text: &str) -> Result<(), Unfit> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
-    ensure(!rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace), text, &URL)
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .unwrap_or_default();
+    ensure(
+        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace),
+        text,
+        &URL,
+    )
 }

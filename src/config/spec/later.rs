@@ -8,8 +8,17 @@ use super::checks;
 use super::rooms::MODES;
 use super::rooms::SHARE;
 
-const MODE: Key = Key::new("mode", Kind::Words(MODES), "off", "`shadow` decides, counts and explains, but lets the call through.");
-const EVERY_SHARE: Kind = Kind::Share { min: 0.0, max: 100.0, zero: true };
+const MODE: Key = Key::new(
+    "mode",
+    Kind::Words(MODES),
+    "off",
+    "`shadow` decides, counts and explains, but lets the call through.",
+);
+const EVERY_SHARE: Kind = Kind::Share {
+    min: 0.0,
+    max: 100.0,
+    zero: true,
+};
 
 /// `balance: { hash: ... }`.
 pub static HASH: Table = Table {
@@ -17,7 +26,13 @@ pub static HASH: Table = Table {
     doc: "Consistent hashing.",
     short: None,
     switch: Switch::Always,
-    keys: &[Key::new("hash", Kind::Text(&checks::SELECTOR), "", "What is hashed: `header:NAME`.").required()],
+    keys: &[Key::new(
+        "hash",
+        Kind::Text(&checks::SELECTOR),
+        "",
+        "What is hashed: `header:NAME`.",
+    )
+    .required()],
 };
 
 /// `idempotency`.
@@ -26,7 +41,15 @@ pub static IDEMPOTENCY: Table = Table {
     doc: "A key sent with unsafe calls, the same across tries.",
     short: None,
     switch: Switch::Mode,
-    keys: &[MODE, Key::new("header", Kind::Text(&checks::HEADER), "Idempotency-Key", "The header that carries the key.")],
+    keys: &[
+        MODE,
+        Key::new(
+            "header",
+            Kind::Text(&checks::HEADER),
+            "Idempotency-Key",
+            "The header that carries the key.",
+        ),
+    ],
 };
 
 /// `hedge`.
@@ -44,7 +67,12 @@ pub static HEDGE: Table = Table {
             "How long the first copy is given: a time, or a percentile of this route's latency.",
         ),
         Key::new("max", Kind::Count(1, 3), "1", "Extra copies."),
-        Key::new("budget", SHARE, "5%", "The share of calls that may be hedged."),
+        Key::new(
+            "budget",
+            SHARE,
+            "5%",
+            "The share of calls that may be hedged.",
+        ),
     ],
 };
 
@@ -57,9 +85,24 @@ pub static BULKHEAD: Table = Table {
     keys: &[
         MODE,
         Key::new("max", Kind::Count(1, 1_000_000), "100", "Calls in flight."),
-        Key::new("queue", Kind::Count(0, 1_000_000), "50", "Calls that may wait."),
-        Key::new("wait", Kind::Duration("0ms", "1m"), "100ms", "How long a call may wait."),
-        Key::new("adaptive", Kind::Block(&ADAPTIVE), "", "Finds the cap from latency instead."),
+        Key::new(
+            "queue",
+            Kind::Count(0, 1_000_000),
+            "50",
+            "Calls that may wait.",
+        ),
+        Key::new(
+            "wait",
+            Kind::Duration("0ms", "1m"),
+            "100ms",
+            "How long a call may wait.",
+        ),
+        Key::new(
+            "adaptive",
+            Kind::Block(&ADAPTIVE),
+            "",
+            "Finds the cap from latency instead.",
+        ),
     ],
 };
 
@@ -70,8 +113,18 @@ pub static ADAPTIVE: Table = Table {
     short: None,
     switch: Switch::Present,
     keys: &[
-        Key::new("min", Kind::Count(1, 1_000_000), "1", "The cap never falls below this."),
-        Key::new("max", Kind::Count(1, 1_000_000), "1000", "The cap never rises above this."),
+        Key::new(
+            "min",
+            Kind::Count(1, 1_000_000),
+            "1",
+            "The cap never falls below this.",
+        ),
+        Key::new(
+            "max",
+            Kind::Count(1, 1_000_000),
+            "1000",
+            "The cap never rises above this.",
+        ),
     ],
 };
 
@@ -84,9 +137,24 @@ pub static LIMIT: Table = Table {
     keys: &[
         MODE,
         Key::new("rps", Kind::Count(1, 10_000_000), "", "Calls a second.").required(),
-        Key::new("burst", Kind::Count(1, 10_000_000), "", "Calls at once. Default: `rps`."),
-        Key::new("per", Kind::Text(&checks::SELECTOR), "", "One bucket for each value: `header:NAME`. Default: one for all."),
-        Key::new("scope", Kind::Words(&["pod", "global"]), "pod", "Counted here, or in Redis by all pods."),
+        Key::new(
+            "burst",
+            Kind::Count(1, 10_000_000),
+            "",
+            "Calls at once. Default: `rps`.",
+        ),
+        Key::new(
+            "per",
+            Kind::Text(&checks::SELECTOR),
+            "",
+            "One bucket for each value: `header:NAME`. Default: one for all.",
+        ),
+        Key::new(
+            "scope",
+            Kind::Words(&["pod", "global"]),
+            "pod",
+            "Counted here, or in Redis by all pods.",
+        ),
     ],
 };
 
@@ -98,13 +166,48 @@ pub static CACHE: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("get", Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]), "off", "How long the answer to a GET is fresh."),
-        Key::new("stale_while_revalidate", Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]), "off", "Served stale while one call refreshes it."),
-        Key::new("stale_if_error", Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]), "off", "Served stale when the upstream fails."),
-        Key::new("max_body", Kind::Size("1B", "1GiB"), "1MiB", "Larger answers are not kept."),
-        Key::new("vary", Kind::List(&Kind::Text(&checks::HEADER), 0), "[]", "Request headers that are part of the key."),
-        Key::new("per", Kind::Or(&[Kind::Off, Kind::Text(&checks::SELECTOR)]), "off", "A cache of its own for each value: `header:NAME`."),
-        Key::new("tags", Kind::Or(&[Kind::Off, Kind::Text(&checks::HEADER)]), "off", "The response header that names purge tags."),
+        Key::new(
+            "get",
+            Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]),
+            "off",
+            "How long the answer to a GET is fresh.",
+        ),
+        Key::new(
+            "stale_while_revalidate",
+            Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]),
+            "off",
+            "Served stale while one call refreshes it.",
+        ),
+        Key::new(
+            "stale_if_error",
+            Kind::Or(&[Kind::Off, Kind::Duration("0ms", "720h")]),
+            "off",
+            "Served stale when the upstream fails.",
+        ),
+        Key::new(
+            "max_body",
+            Kind::Size("1B", "1GiB"),
+            "1MiB",
+            "Larger answers are not kept.",
+        ),
+        Key::new(
+            "vary",
+            Kind::List(&Kind::Text(&checks::HEADER), 0),
+            "[]",
+            "Request headers that are part of the key.",
+        ),
+        Key::new(
+            "per",
+            Kind::Or(&[Kind::Off, Kind::Text(&checks::SELECTOR)]),
+            "off",
+            "A cache of its own for each value: `header:NAME`.",
+        ),
+        Key::new(
+            "tags",
+            Kind::Or(&[Kind::Off, Kind::Text(&checks::HEADER)]),
+            "off",
+            "The response header that names purge tags.",
+        ),
         Key::new("shared", Kind::Flag, "false", "Kept in Redis too."),
     ],
 };
@@ -115,7 +218,12 @@ pub static CACHE_STORE: Table = Table {
     doc: "The response cache shared by all upstreams.",
     short: None,
     switch: Switch::Present,
-    keys: &[Key::new("memory", Kind::Size("1MiB", "64GiB"), "64MiB", "The most memory it takes.")],
+    keys: &[Key::new(
+        "memory",
+        Kind::Size("1MiB", "64GiB"),
+        "64MiB",
+        "The most memory it takes.",
+    )],
 };
 
 /// `credential`.
@@ -126,9 +234,25 @@ pub static CREDENTIAL: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("header", Kind::Text(&checks::HEADER), "Authorization", "The header that carries it."),
-        Key::new("from", Kind::Text(&checks::SECRET), "", "Where the secret is: `file:/path` or `env:NAME`.").required(),
-        Key::new("format", Kind::Text(&checks::FORMAT), "{}", "The header's value; `{}` stands for the secret."),
+        Key::new(
+            "header",
+            Kind::Text(&checks::HEADER),
+            "Authorization",
+            "The header that carries it.",
+        ),
+        Key::new(
+            "from",
+            Kind::Text(&checks::SECRET),
+            "",
+            "Where the secret is: `file:/path` or `env:NAME`.",
+        )
+        .required(),
+        Key::new(
+            "format",
+            Kind::Text(&checks::FORMAT),
+            "{}",
+            "The header's value; `{}` stands for the secret.",
+        ),
     ],
 };
 
@@ -139,8 +263,18 @@ pub static MTLS: Table = Table {
     short: Some("mode"),
     switch: Switch::Mode,
     keys: &[
-        Key::new("mode", Kind::Words(&["required", "preferred", "shadow", "off"]), "off", "Whether a call without mTLS is refused."),
-        Key::new("peers", Kind::List(&Kind::Text(&checks::SPIFFE_ID), 0), "[]", "Identities that are accepted. Empty: any of the trust domain."),
+        Key::new(
+            "mode",
+            Kind::Words(&["required", "preferred", "shadow", "off"]),
+            "off",
+            "Whether a call without mTLS is refused.",
+        ),
+        Key::new(
+            "peers",
+            Kind::List(&Kind::Text(&checks::SPIFFE_ID), 0),
+            "[]",
+            "Identities that are accepted. Empty: any of the trust domain.",
+        ),
     ],
 };
 
@@ -152,11 +286,31 @@ pub static HEALTH: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("probe", Kind::Words(&["http", "tcp", "grpc", "redis", "postgres"]), "http", "What is spoken."),
-        Key::new("get", Kind::Text(&checks::PATH), "/healthz", "The path of the HTTP probe."),
+        Key::new(
+            "probe",
+            Kind::Words(&["http", "tcp", "grpc", "redis", "postgres"]),
+            "http",
+            "What is spoken.",
+        ),
+        Key::new(
+            "get",
+            Kind::Text(&checks::PATH),
+            "/healthz",
+            "The path of the HTTP probe.",
+        ),
         Key::new("every", Kind::Duration("100ms", "1h"), "5s", "How often."),
-        Key::new("healthy", Kind::Count(1, 100), "2", "Successes in a row that bring an endpoint back."),
-        Key::new("unhealthy", Kind::Count(1, 100), "3", "Failures in a row that take it out."),
+        Key::new(
+            "healthy",
+            Kind::Count(1, 100),
+            "2",
+            "Successes in a row that bring an endpoint back.",
+        ),
+        Key::new(
+            "unhealthy",
+            Kind::Count(1, 100),
+            "3",
+            "Failures in a row that take it out.",
+        ),
     ],
 };
 
@@ -168,10 +322,26 @@ pub static FAULT: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("delay", Kind::Or(&[Kind::Off, Kind::Duration("1ms", "1h")]), "off", "Added to each call."),
-        Key::new("status", Kind::Or(&[Kind::Off, Kind::Count(400, 599)]), "off", "Answered instead of calling."),
+        Key::new(
+            "delay",
+            Kind::Or(&[Kind::Off, Kind::Duration("1ms", "1h")]),
+            "off",
+            "Added to each call.",
+        ),
+        Key::new(
+            "status",
+            Kind::Or(&[Kind::Off, Kind::Count(400, 599)]),
+            "off",
+            "Answered instead of calling.",
+        ),
         Key::new("share", EVERY_SHARE, "100%", "The share of calls it meets."),
-        Key::new("until", Kind::Text(&checks::TIMESTAMP), "", "When it ends, RFC 3339.").required(),
+        Key::new(
+            "until",
+            Kind::Text(&checks::TIMESTAMP),
+            "",
+            "When it ends, RFC 3339.",
+        )
+        .required(),
     ],
 };
 
@@ -182,9 +352,25 @@ pub static REDIS: Table = Table {
     short: Some("nodes"),
     switch: Switch::Present,
     keys: &[
-        Key::new("nodes", Kind::List(&Kind::Text(&checks::HOST_PORT), 1), "", "Where to begin; the rest is discovered.").required(),
-        Key::new("tls", Kind::Or(&[Kind::Off, Kind::Words(&["required"])]), "off", "Whether the connection is encrypted."),
-        Key::new("password", Kind::Text(&checks::SECRET), "", "Where the password is: `file:/path` or `env:NAME`."),
+        Key::new(
+            "nodes",
+            Kind::List(&Kind::Text(&checks::HOST_PORT), 1),
+            "",
+            "Where to begin; the rest is discovered.",
+        )
+        .required(),
+        Key::new(
+            "tls",
+            Kind::Or(&[Kind::Off, Kind::Words(&["required"])]),
+            "off",
+            "Whether the connection is encrypted.",
+        ),
+        Key::new(
+            "password",
+            Kind::Text(&checks::SECRET),
+            "",
+            "Where the password is: `file:/path` or `env:NAME`.",
+        ),
     ],
 };
 
@@ -195,8 +381,18 @@ pub static IDENTITY: Table = Table {
     short: None,
     switch: Switch::Present,
     keys: &[
-        Key::new("spiffe", Kind::Text(&checks::SOCKET), "", "The SPIFFE Workload API: `unix:///path`."),
-        Key::new("files", Kind::Block(&IDENTITY_FILES), "", "Files instead, read again when they change."),
+        Key::new(
+            "spiffe",
+            Kind::Text(&checks::SOCKET),
+            "",
+            "The SPIFFE Workload API: `unix:///path`.",
+        ),
+        Key::new(
+            "files",
+            Kind::Block(&IDENTITY_FILES),
+            "",
+            "Files instead, read again when they change.",
+        ),
     ],
 };
 
@@ -207,7 +403,13 @@ pub static IDENTITY_FILES: Table = Table {
     short: None,
     switch: Switch::Present,
     keys: &[
-        Key::new("cert", Kind::Text(&checks::FILE), "", "The certificate chain.").required(),
+        Key::new(
+            "cert",
+            Kind::Text(&checks::FILE),
+            "",
+            "The certificate chain.",
+        )
+        .required(),
         Key::new("key", Kind::Text(&checks::FILE), "", "The private key.").required(),
         Key::new("ca", Kind::Text(&checks::FILE), "", "The trust anchors.").required(),
     ],

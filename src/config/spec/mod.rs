@@ -6,8 +6,8 @@
 
 pub mod checks;
 pub mod later;
-pub mod root;
 pub mod rooms;
+pub mod root;
 pub mod upstream;
 
 use crate::kit::units::Unfit;
@@ -64,12 +64,22 @@ pub enum Kind {
     Duration(&'static str, &'static str),
     /// Bytes with their unit; lowest and highest value, as written.
     Size(&'static str, &'static str),
-    /// A percentage; lowest and highest in per cent. The lowest is excluded if it is zero and the flag is false.
-    Share { min: f64, max: f64, zero: bool },
+    /// A percentage.
+    Share {
+        /// In per cent.
+        min: f64,
+        /// In per cent.
+        max: f64,
+        /// Whether nothing at all is a share too.
+        zero: bool,
+    },
     /// A bare whole number.
     Count(u64, u64),
     /// `10/s`.
-    Rate { max: f64 },
+    Rate {
+        /// Per second.
+        max: f64,
+    },
     /// `true` or `false`.
     Flag,
     /// One of these words.
@@ -100,20 +110,38 @@ pub struct Check {
 impl Key {
     /// A key that this version enforces.
     #[must_use]
-    pub const fn new(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-        Key { name, kind, default, doc, required: false, later: None }
+    pub const fn new(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        doc: &'static str,
+    ) -> Key {
+        Key {
+            name,
+            kind,
+            default,
+            doc,
+            required: false,
+            later: None,
+        }
     }
 
     /// The block is a fault without it.
     #[must_use]
     pub const fn required(self) -> Key {
-        Key { required: true, ..self }
+        Key {
+            required: true,
+            ..self
+        }
     }
 
     /// Understood, not enforced, except for these values.
     #[must_use]
     pub const fn later(self, accepted: &'static [&'static str]) -> Key {
-        Key { later: Some(accepted), ..self }
+        Key {
+            later: Some(accepted),
+            ..self
+        }
     }
 
     /// The table behind a key that merges field by field.
@@ -162,10 +190,19 @@ impl Kind {
 fn plural(kind: &Kind) -> String {
     match kind {
         Kind::Text(check) => {
-            let bare = check.name.trim_start_matches("an ").trim_start_matches("a ");
+            let bare = check
+                .name
+                .trim_start_matches("an ")
+                .trim_start_matches("a ");
             format!("{bare}s")
         }
-        Kind::Block(table) => format!("{}s", table.name.trim_start_matches("an ").trim_start_matches("a ")),
+        Kind::Block(table) => format!(
+            "{}s",
+            table
+                .name
+                .trim_start_matches("an ")
+                .trim_start_matches("a ")
+        ),
         other => other.expected(),
     }
 }

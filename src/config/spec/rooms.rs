@@ -10,10 +10,19 @@ use super::checks;
 pub(super) const MODES: &[&str] = &["enforce", "shadow", "off"];
 
 /// `mode` of a block that is on unless switched off.
-const MODE: Key = Key::new("mode", Kind::Words(MODES), "enforce", "`shadow` decides, counts and explains, but lets the call through.");
+const MODE: Key = Key::new(
+    "mode",
+    Kind::Words(MODES),
+    "enforce",
+    "`shadow` decides, counts and explains, but lets the call through.",
+);
 
 /// A share above zero.
-pub(super) const SHARE: Kind = Kind::Share { min: 0.0, max: 100.0, zero: false };
+pub(super) const SHARE: Kind = Kind::Share {
+    min: 0.0,
+    max: 100.0,
+    zero: false,
+};
 
 /// `timeout`.
 pub static TIMEOUT: Table = Table {
@@ -34,8 +43,18 @@ pub static TIMEOUT: Table = Table {
             "auto",
             "One try. `auto`: the time remaining divided by the tries left, at least 100ms.",
         ),
-        Key::new("connect", Kind::Duration("1ms", "1m"), "1s", "One connection attempt."),
-        Key::new("idle", Kind::Duration("1ms", "24h"), "5m", "The longest silence inside a body."),
+        Key::new(
+            "connect",
+            Kind::Duration("1ms", "1m"),
+            "1s",
+            "One connection attempt.",
+        ),
+        Key::new(
+            "idle",
+            Kind::Duration("1ms", "24h"),
+            "5m",
+            "The longest silence inside a body.",
+        ),
     ],
 };
 
@@ -47,9 +66,24 @@ pub static RETRY: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("max", Kind::Count(0, 10), "2", "Extra tries after the first: 3 means up to 4 tries."),
-        Key::new("budget", Kind::Block(&BUDGET), "", "The share of the traffic that may be retries."),
-        Key::new("backoff", Kind::Block(&BACKOFF), "", "The wait before each retry."),
+        Key::new(
+            "max",
+            Kind::Count(0, 10),
+            "2",
+            "Extra tries after the first: 3 means up to 4 tries.",
+        ),
+        Key::new(
+            "budget",
+            Kind::Block(&BUDGET),
+            "",
+            "The share of the traffic that may be retries.",
+        ),
+        Key::new(
+            "backoff",
+            Kind::Block(&BACKOFF),
+            "",
+            "The wait before each retry.",
+        ),
         Key::new(
             "when",
             Kind::List(&Kind::Text(&checks::CONDITION), 0),
@@ -58,11 +92,19 @@ pub static RETRY: Table = Table {
         ),
         Key::new(
             "methods",
-            Kind::Or(&[Kind::Words(&["safe", "idempotent", "all"]), Kind::List(&Kind::Text(&checks::METHOD), 1)]),
+            Kind::Or(&[
+                Kind::Words(&["safe", "idempotent", "all"]),
+                Kind::List(&Kind::Text(&checks::METHOD), 1),
+            ]),
             "safe",
             "Methods that may be sent twice. A try of which nothing was sent is repeated whatever the method.",
         ),
-        Key::new("replay", Kind::Size("0B", "16MiB"), "64KiB", "The largest request body kept for another try."),
+        Key::new(
+            "replay",
+            Kind::Size("0B", "16MiB"),
+            "64KiB",
+            "The largest request body kept for another try.",
+        ),
         Key::new(
             "retry_after",
             Kind::Or(&[Kind::Off, Kind::Words(&["honour"])]),
@@ -79,9 +121,23 @@ pub static BUDGET: Table = Table {
     short: Some("share"),
     switch: Switch::Always,
     keys: &[
-        Key::new("share", Kind::Share { min: 0.0, max: 100.0, zero: true }, "20%", "Retries per request over the window."),
+        Key::new(
+            "share",
+            Kind::Share {
+                min: 0.0,
+                max: 100.0,
+                zero: true,
+            },
+            "20%",
+            "Retries per request over the window.",
+        ),
         Key::new("over", Kind::Duration("1s", "1h"), "10s", "The window."),
-        Key::new("floor", Kind::Rate { max: 1_000_000.0 }, "10/s", "Retries that are always allowed, so that a quiet service may retry at all."),
+        Key::new(
+            "floor",
+            Kind::Rate { max: 1_000_000.0 },
+            "10/s",
+            "Retries that are always allowed, so that a quiet service may retry at all.",
+        ),
     ],
 };
 
@@ -92,8 +148,18 @@ pub static BACKOFF: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        Key::new("base", Kind::Duration("1ms", "1m"), "25ms", "The first wait; doubled each time."),
-        Key::new("max", Kind::Duration("1ms", "1m"), "250ms", "The longest wait."),
+        Key::new(
+            "base",
+            Kind::Duration("1ms", "1m"),
+            "25ms",
+            "The first wait; doubled each time.",
+        ),
+        Key::new(
+            "max",
+            Kind::Duration("1ms", "1m"),
+            "250ms",
+            "The longest wait.",
+        ),
         Key::new(
             "jitter",
             Kind::Words(&["full", "equal", "decorrelated", "none"]),
@@ -111,14 +177,49 @@ pub static BREAKER: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("failures", Kind::Or(&[Kind::Off, SHARE]), "50%", "The share of failed calls in the window that opens it."),
-        Key::new("over", Kind::Duration("1s", "1h"), "10s", "The sliding window."),
-        Key::new("min_calls", Kind::Count(1, 1_000_000), "20", "Fewer calls than this in the window never open it by rate."),
+        Key::new(
+            "failures",
+            Kind::Or(&[Kind::Off, SHARE]),
+            "50%",
+            "The share of failed calls in the window that opens it.",
+        ),
+        Key::new(
+            "over",
+            Kind::Duration("1s", "1h"),
+            "10s",
+            "The sliding window.",
+        ),
+        Key::new(
+            "min_calls",
+            Kind::Count(1, 1_000_000),
+            "20",
+            "Fewer calls than this in the window never open it by rate.",
+        ),
         Key::new("slow", Kind::Block(&SLOW), "", "Opens on slowness alone."),
-        Key::new("consecutive", Kind::Or(&[Kind::Off, Kind::Count(1, 1_000_000)]), "off", "This many failures in a row open it."),
-        Key::new("open", Kind::Duration("10ms", "1h"), "5s", "How long it stays open at first; doubled each time a probe fails, +-50% jitter."),
-        Key::new("open_max", Kind::Duration("10ms", "1h"), "60s", "The longest it stays open, before the jitter."),
-        Key::new("probes", Kind::Count(1, 1000), "3", "Calls let through half-open; all must succeed to close it."),
+        Key::new(
+            "consecutive",
+            Kind::Or(&[Kind::Off, Kind::Count(1, 1_000_000)]),
+            "off",
+            "This many failures in a row open it.",
+        ),
+        Key::new(
+            "open",
+            Kind::Duration("10ms", "1h"),
+            "5s",
+            "How long it stays open at first; doubled each time a probe fails, +-50% jitter.",
+        ),
+        Key::new(
+            "open_max",
+            Kind::Duration("10ms", "1h"),
+            "60s",
+            "The longest it stays open, before the jitter.",
+        ),
+        Key::new(
+            "probes",
+            Kind::Count(1, 1000),
+            "3",
+            "Calls let through half-open; all must succeed to close it.",
+        ),
         Key::new(
             "scope",
             Kind::Words(&["upstream", "route"]),
@@ -135,8 +236,18 @@ pub static SLOW: Table = Table {
     short: None,
     switch: Switch::Present,
     keys: &[
-        Key::new("over", Kind::Duration("1ms", "24h"), "2s", "A call that takes longer is slow, whether it succeeded or not."),
-        Key::new("share", SHARE, "80%", "The share of slow calls in the window that opens it."),
+        Key::new(
+            "over",
+            Kind::Duration("1ms", "24h"),
+            "2s",
+            "A call that takes longer is slow, whether it succeeded or not.",
+        ),
+        Key::new(
+            "share",
+            SHARE,
+            "80%",
+            "The share of slow calls in the window that opens it.",
+        ),
     ],
 };
 
@@ -148,12 +259,31 @@ pub static EJECT: Table = Table {
     switch: Switch::Mode,
     keys: &[
         MODE,
-        Key::new("consecutive", Kind::Or(&[Kind::Off, Kind::Count(1, 1_000_000)]), "5", "This many failures in a row eject the endpoint."),
-        Key::new("failures", Kind::Or(&[Kind::Off, SHARE]), "50%", "The share of failed calls (10s, at least 10 calls) that ejects it."),
-        Key::new("base", Kind::Duration("10ms", "300s"), "5s", "The first ejection; the n-th lasts n times as long, at most 300s."),
+        Key::new(
+            "consecutive",
+            Kind::Or(&[Kind::Off, Kind::Count(1, 1_000_000)]),
+            "5",
+            "This many failures in a row eject the endpoint.",
+        ),
+        Key::new(
+            "failures",
+            Kind::Or(&[Kind::Off, SHARE]),
+            "50%",
+            "The share of failed calls (10s, at least 10 calls) that ejects it.",
+        ),
+        Key::new(
+            "base",
+            Kind::Duration("10ms", "300s"),
+            "5s",
+            "The first ejection; the n-th lasts n times as long, at most 300s.",
+        ),
         Key::new(
             "max_share",
-            Kind::Share { min: 0.0, max: 100.0, zero: true },
+            Kind::Share {
+                min: 0.0,
+                max: 100.0,
+                zero: true,
+            },
             "50%",
             "The largest share of the endpoints that may be out at once.",
         ),

@@ -18,28 +18,81 @@ pub static ROOT: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        Key::new("apiVersion", Kind::Words(&[API_VERSION]), API_VERSION, "The version of this language. May be left out."),
-        Key::new("kind", Kind::Words(&["Policy"]), "Policy", "May be left out."),
+        Key::new(
+            "apiVersion",
+            Kind::Words(&[API_VERSION]),
+            API_VERSION,
+            "The version of this language. May be left out.",
+        ),
+        Key::new(
+            "kind",
+            Kind::Words(&["Policy"]),
+            "Policy",
+            "May be left out.",
+        ),
         Key::new(
             "service",
             Kind::Text(&checks::NAME),
             "",
             "This workload's name: `client` in logs. Default: OTEL_SERVICE_NAME, else `unknown_service`.",
         ),
-        Key::new("listen", Kind::Block(&LISTEN), "", "Where outrider listens: a port (loopback, both families) or `address:port`."),
+        Key::new(
+            "listen",
+            Kind::Block(&LISTEN),
+            "",
+            "Where outrider listens: a port (loopback, both families) or `address:port`.",
+        ),
         Key::new(
             "unmatched",
             Kind::Words(&["pass", "deny"]),
             "pass",
             "A request whose host no upstream names: forwarded with correlation, metrics and defaults, or refused with 403.",
         ),
-        Key::new("defaults", Kind::Block(&upstream::DEFAULTS), "", "Values under every upstream and for unmatched traffic."),
-        Key::new("profiles", Kind::Named(&upstream::PROFILE), "", "Named sets of values that an upstream takes with `use`."),
-        Key::new("upstreams", Kind::List(&Kind::Block(&upstream::UPSTREAM), 0), "[]", "One entry for each dependency."),
-        Key::new("cache", Kind::Block(&later::CACHE_STORE), "", "The response cache shared by all upstreams.").later(&[]),
-        Key::new("redis", Kind::Block(&later::REDIS), "", "The Redis Cluster that holds shared state.").later(&[]),
-        Key::new("identity", Kind::Block(&later::IDENTITY), "", "This workload's own certificate, for mTLS.").later(&[]),
-        Key::new("telemetry", Kind::Block(&TELEMETRY), "", "What is told to the outside."),
+        Key::new(
+            "defaults",
+            Kind::Block(&upstream::DEFAULTS),
+            "",
+            "Values under every upstream and for unmatched traffic.",
+        ),
+        Key::new(
+            "profiles",
+            Kind::Named(&upstream::PROFILE),
+            "",
+            "Named sets of values that an upstream takes with `use`.",
+        ),
+        Key::new(
+            "upstreams",
+            Kind::List(&Kind::Block(&upstream::UPSTREAM), 0),
+            "[]",
+            "One entry for each dependency.",
+        ),
+        Key::new(
+            "cache",
+            Kind::Block(&later::CACHE_STORE),
+            "",
+            "The response cache shared by all upstreams.",
+        )
+        .later(&[]),
+        Key::new(
+            "redis",
+            Kind::Block(&later::REDIS),
+            "",
+            "The Redis Cluster that holds shared state.",
+        )
+        .later(&[]),
+        Key::new(
+            "identity",
+            Kind::Block(&later::IDENTITY),
+            "",
+            "This workload's own certificate, for mTLS.",
+        )
+        .later(&[]),
+        Key::new(
+            "telemetry",
+            Kind::Block(&TELEMETRY),
+            "",
+            "What is told to the outside.",
+        ),
     ],
 };
 
@@ -50,11 +103,37 @@ pub static LISTEN: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        Key::new("outbound", BIND, "4750", "Transparent outbound: redirected connections, or plain requests told apart by Host."),
-        Key::new("explicit", BIND, "4751", "Explicit proxy for HTTP_PROXY: absolute-form requests and CONNECT."),
-        Key::new("inbound", BIND, "off", "Inbound mTLS in front of the application.").later(&[]),
-        Key::new("admin", BIND, "4759", "/live, /ready, /metrics, /config, /upstreams."),
-        Key::new("limits", Kind::Block(&LIMITS), "", "Bounds on what one client may send."),
+        Key::new(
+            "outbound",
+            BIND,
+            "4750",
+            "Transparent outbound: redirected connections, or plain requests told apart by Host.",
+        ),
+        Key::new(
+            "explicit",
+            BIND,
+            "4751",
+            "Explicit proxy for HTTP_PROXY: absolute-form requests and CONNECT.",
+        ),
+        Key::new(
+            "inbound",
+            BIND,
+            "off",
+            "Inbound mTLS in front of the application.",
+        )
+        .later(&[]),
+        Key::new(
+            "admin",
+            BIND,
+            "4759",
+            "/live, /ready, /metrics, /config, /upstreams.",
+        ),
+        Key::new(
+            "limits",
+            Kind::Block(&LIMITS),
+            "",
+            "Bounds on what one client may send.",
+        ),
     ],
 };
 
@@ -67,19 +146,54 @@ pub static LIMITS: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        Key::new("head", Kind::Size("1KiB", "1MiB"), "64KiB", "Bytes of a request head, request line included. Beyond: 431."),
-        Key::new("headers", Kind::Count(8, 1000), "100", "Header fields in a head. Beyond: 431."),
-        Key::new("uri", Kind::Size("256B", "64KiB"), "8KiB", "Bytes of a request target. Beyond: 414."),
+        Key::new(
+            "head",
+            Kind::Size("1KiB", "1MiB"),
+            "64KiB",
+            "Bytes of a request head, request line included. Beyond: 431.",
+        ),
+        Key::new(
+            "headers",
+            Kind::Count(8, 1000),
+            "100",
+            "Header fields in a head. Beyond: 431.",
+        ),
+        Key::new(
+            "uri",
+            Kind::Size("256B", "64KiB"),
+            "8KiB",
+            "Bytes of a request target. Beyond: 414.",
+        ),
         Key::new(
             "body",
             Kind::Or(&[Kind::Off, Kind::Size("0B", "1024GiB")]),
             "off",
             "Bytes of a request body; `off` is no bound. Beyond: 413.",
         ),
-        Key::new("connections", Kind::Count(1, 1_000_000), "10000", "Client connections open at once. Beyond: 503 and close."),
-        Key::new("head_read", Kind::Duration("100ms", "5m"), "10s", "Time to send a whole head. Beyond: 408."),
-        Key::new("idle", Kind::Duration("1s", "24h"), "5m", "How long a kept-alive connection rests between requests."),
-        Key::new("detect", Kind::Duration("10ms", "30s"), "1s", "How long to wait for bytes that tell the protocol."),
+        Key::new(
+            "connections",
+            Kind::Count(1, 1_000_000),
+            "10000",
+            "Client connections open at once. Beyond: 503 and close.",
+        ),
+        Key::new(
+            "head_read",
+            Kind::Duration("100ms", "5m"),
+            "10s",
+            "Time to send a whole head. Beyond: 408.",
+        ),
+        Key::new(
+            "idle",
+            Kind::Duration("1s", "24h"),
+            "5m",
+            "How long a kept-alive connection rests between requests.",
+        ),
+        Key::new(
+            "detect",
+            Kind::Duration("10ms", "30s"),
+            "1s",
+            "How long to wait for bytes that tell the protocol.",
+        ),
     ],
 };
 

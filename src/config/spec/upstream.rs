@@ -9,11 +9,34 @@ use super::checks;
 use super::later;
 use super::rooms;
 
-const TIMEOUT: Key = Key::new("timeout", Kind::Block(&rooms::TIMEOUT), "", "The whole call, and its parts.");
-const RETRY: Key = Key::new("retry", Kind::Block(&rooms::RETRY), "", "Extra tries of failed calls.");
-const BREAKER: Key = Key::new("breaker", Kind::Block(&rooms::BREAKER), "", "Stops calling an upstream that fails.");
-const EJECT: Key = Key::new("eject", Kind::Block(&rooms::EJECT), "", "Leaves out an endpoint that fails, never the last one.");
-const BALANCES: Kind = Kind::Or(&[Kind::Words(&["ewma", "least", "round_robin"]), Kind::Block(&later::HASH)]);
+const TIMEOUT: Key = Key::new(
+    "timeout",
+    Kind::Block(&rooms::TIMEOUT),
+    "",
+    "The whole call, and its parts.",
+);
+const RETRY: Key = Key::new(
+    "retry",
+    Kind::Block(&rooms::RETRY),
+    "",
+    "Extra tries of failed calls.",
+);
+const BREAKER: Key = Key::new(
+    "breaker",
+    Kind::Block(&rooms::BREAKER),
+    "",
+    "Stops calling an upstream that fails.",
+);
+const EJECT: Key = Key::new(
+    "eject",
+    Kind::Block(&rooms::EJECT),
+    "",
+    "Leaves out an endpoint that fails, never the last one.",
+);
+const BALANCES: Kind = Kind::Or(&[
+    Kind::Words(&["ewma", "least", "round_robin"]),
+    Kind::Block(&later::HASH),
+]);
 const BALANCE: Key = Key::new(
     "balance",
     BALANCES,
@@ -27,15 +50,55 @@ const PROTOCOL: Key = Key::new(
     "auto",
     "`tcp` tunnels at once without reading first bytes, for protocols in which the server speaks first.",
 );
-const IDEMPOTENCY: Key =
-    Key::new("idempotency", Kind::Block(&later::IDEMPOTENCY), "", "A key sent with unsafe calls so that they may be retried.").later(&[]);
-const HEDGE: Key = Key::new("hedge", Kind::Block(&later::HEDGE), "", "A second copy of a slow call; the first answer wins.").later(&[]);
-const BULKHEAD: Key =
-    Key::new("bulkhead", Kind::Block(&later::BULKHEAD), "", "A cap on calls in flight to the upstream.").later(&[]);
-const LIMIT: Key = Key::new("limit", Kind::Block(&later::LIMIT), "", "A cap on the rate of calls.").later(&[]);
-const CACHE: Key = Key::new("cache", Kind::Block(&later::CACHE), "", "Answers kept and served again.").later(&[]);
-const CREDENTIAL: Key = Key::new("credential", Kind::Block(&later::CREDENTIAL), "", "A secret added to each call.").later(&[]);
-const MTLS: Key = Key::new("mtls", Kind::Block(&later::MTLS), "", "Mutual TLS with the upstream's sidecar.").later(&[]);
+const IDEMPOTENCY: Key = Key::new(
+    "idempotency",
+    Kind::Block(&later::IDEMPOTENCY),
+    "",
+    "A key sent with unsafe calls so that they may be retried.",
+)
+.later(&[]);
+const HEDGE: Key = Key::new(
+    "hedge",
+    Kind::Block(&later::HEDGE),
+    "",
+    "A second copy of a slow call; the first answer wins.",
+)
+.later(&[]);
+const BULKHEAD: Key = Key::new(
+    "bulkhead",
+    Kind::Block(&later::BULKHEAD),
+    "",
+    "A cap on calls in flight to the upstream.",
+)
+.later(&[]);
+const LIMIT: Key = Key::new(
+    "limit",
+    Kind::Block(&later::LIMIT),
+    "",
+    "A cap on the rate of calls.",
+)
+.later(&[]);
+const CACHE: Key = Key::new(
+    "cache",
+    Kind::Block(&later::CACHE),
+    "",
+    "Answers kept and served again.",
+)
+.later(&[]);
+const CREDENTIAL: Key = Key::new(
+    "credential",
+    Kind::Block(&later::CREDENTIAL),
+    "",
+    "A secret added to each call.",
+)
+.later(&[]);
+const MTLS: Key = Key::new(
+    "mtls",
+    Kind::Block(&later::MTLS),
+    "",
+    "Mutual TLS with the upstream's sidecar.",
+)
+.later(&[]);
 const ORIGINATE: Key = Key::new(
     "originate",
     Kind::Or(&[Kind::Off, Kind::Words(&["tls"])]),
@@ -43,8 +106,20 @@ const ORIGINATE: Key = Key::new(
     "The application speaks plain HTTP and outrider speaks TLS to the upstream.",
 )
 .later(&[]);
-const HEALTH: Key = Key::new("health", Kind::Block(&later::HEALTH), "", "Probes of each endpoint.").later(&[]);
-const FAULT: Key = Key::new("fault", Kind::Block(&later::FAULT), "", "Faults made on purpose, for a time.").later(&[]);
+const HEALTH: Key = Key::new(
+    "health",
+    Kind::Block(&later::HEALTH),
+    "",
+    "Probes of each endpoint.",
+)
+.later(&[]);
+const FAULT: Key = Key::new(
+    "fault",
+    Kind::Block(&later::FAULT),
+    "",
+    "Faults made on purpose, for a time.",
+)
+.later(&[]);
 
 /// `defaults`.
 pub static DEFAULTS: Table = Table {
@@ -53,7 +128,20 @@ pub static DEFAULTS: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        BALANCE, PROTOCOL, TIMEOUT, RETRY, IDEMPOTENCY, HEDGE, BREAKER, EJECT, BULKHEAD, LIMIT, CACHE, MTLS, ORIGINATE, HEALTH,
+        BALANCE,
+        PROTOCOL,
+        TIMEOUT,
+        RETRY,
+        IDEMPOTENCY,
+        HEDGE,
+        BREAKER,
+        EJECT,
+        BULKHEAD,
+        LIMIT,
+        CACHE,
+        MTLS,
+        ORIGINATE,
+        HEALTH,
         FAULT,
     ],
 };
@@ -65,8 +153,22 @@ pub static PROFILE: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        BALANCE, PROTOCOL, TIMEOUT, RETRY, IDEMPOTENCY, HEDGE, BREAKER, EJECT, BULKHEAD, LIMIT, CACHE, CREDENTIAL, MTLS,
-        ORIGINATE, HEALTH, FAULT,
+        BALANCE,
+        PROTOCOL,
+        TIMEOUT,
+        RETRY,
+        IDEMPOTENCY,
+        HEDGE,
+        BREAKER,
+        EJECT,
+        BULKHEAD,
+        LIMIT,
+        CACHE,
+        CREDENTIAL,
+        MTLS,
+        ORIGINATE,
+        HEALTH,
+        FAULT,
     ],
 };
 

@@ -32,7 +32,9 @@ pub async fn query(client: &TokioResolver, name: &rr::Name, kind: RecordType) ->
             let answers = lookup.answers();
             let ttl = answers.iter().map(|record| record.ttl).min().unwrap_or(0);
             let of_kind = answers.iter().filter(|record| record.record_type() == kind);
-            let addresses = of_kind.filter_map(|record| record.data.ip_addr()).filter(|&ip| is_usable(ip));
+            let addresses = of_kind
+                .filter_map(|record| record.data.ip_addr())
+                .filter(|&ip| is_usable(ip));
             Part::of(addresses.collect(), Duration::from_secs(u64::from(ttl)))
         }
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
@@ -41,18 +43,26 @@ pub async fn query(client: &TokioResolver, name: &rr::Name, kind: RecordType) ->
         },
         Err(NetError::Dns(DnsError::ResponseCode(code))) => Part::Failed(why(code)),
         Err(NetError::Timeout) => Part::Failed(Why::TimedOut),
-        Err(NetError::Io(_) | NetError::NoConnections | NetError::Busy) => Part::Failed(Why::Unreachable),
+        Err(NetError::Io(_) | NetError::NoConnections | NetError::Busy) => {
+            Part::Failed(Why::Unreachable)
+        }
         Err(_) => Part::Failed(Why::Malformed),
     }
 }
 
 fn why(code: ResponseCode) -> Why {
-    if code == ResponseCode::Refused { Why::Refused } else { Why::ServerFailed }
+    if code == ResponseCode::Refused {
+        Why::Refused
+    } else {
+        Why::ServerFailed
+    }
 }
 
 /// Blocklists answer 0.0.0.0, and to connect there is to connect to oneself.
 fn is_usable(address: IpAddr) -> bool {
-    !(address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST))
+    !(address.is_unspecified()
+        || address.is_multicast()
+        || address == IpAddr::V4(Ipv4Addr::BROADCAST))
 }
 
 pub fn explicit(servers: &[SocketAddr]) -> ResolverConfig {
@@ -71,22 +81,37 @@ pub fn system() -> (ResolverConfig, ResolverOpts, Vec<rr::Name>) {
         Ok((config, opts)) => {
             let (domain, search, servers) = config.into_parts();
             // The domain is of use only where there is no list, after resolv.conf(5).
-            let search = if search.is_empty() { domain.into_iter().collect() } else { search };
+            let search = if search.is_empty() {
+                domain.into_iter().collect()
+            } else {
+                search
+            };
             (ResolverConfig::from_name_servers(servers), opts, search)
         }
         Err(why) => {
             tracing::warn!(%why, server = %LAST_RESORT, "cannot read /etc/resolv.conf");
-            (explicit(&[LAST_RESORT]), ResolverOpts::default(), Vec::new())
+            (
+                explicit(&[LAST_RESORT]),
+                ResolverOpts::default(),
+                Vec::new(),
+            )
         }
     }
 }
 
 pub fn names(domains: &[String]) -> Vec<rr::Name> {
-    domains.iter().filter_map(|domain| rr::Name::from_str_relaxed(domain).ok()).collect()
+    domains
+        .iter()
+        .filter_map(|domain| rr::Name::from_str_relaxed(domain).ok())
+        .collect()
 }
 
 /// hickory sends the queries and follows CNAMEs; its cache, search list and hosts file are replaced by ours.
-pub fn client(config: ResolverConfig, opts: ResolverOpts, options: &Options) -> Result<TokioResolver, NetError> {
+pub fn client(
+    config: ResolverConfig,
+    opts: ResolverOpts,
+    options: &Options,
+) -> Result<TokioResolver, NetError> {
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let timeout = opts.timeout.min(options.timeout);
     *builder.options_mut() = opts;

@@ -90,7 +90,9 @@ struct Shared {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("Resolver")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,23 +102,44 @@ impl Resolver {
     #[must_use]
     pub fn new(runtime: Handle, servers: Option<Vec<SocketAddr>>) -> Self {
         let hosts = servers.is_none().then(|| PathBuf::from("/etc/hosts"));
-        Self::with(runtime, Options { servers, hosts, ..Options::default() })
+        Self::with(
+            runtime,
+            Options {
+                servers,
+                hosts,
+                ..Options::default()
+            },
+        )
     }
 
     /// Every knob.
     #[must_use]
     pub fn with(runtime: Handle, options: Options) -> Self {
         let (config, opts, search) = match &options.servers {
-            Some(servers) => {
-                (client::explicit(servers), ResolverOpts::default(), client::names(&options.search))
-            }
+            Some(servers) => (
+                client::explicit(servers),
+                ResolverOpts::default(),
+                client::names(&options.search),
+            ),
             None => client::system(),
         };
-        let ndots = if options.servers.is_some() { options.ndots } else { opts.ndots };
+        let ndots = if options.servers.is_some() {
+            options.ndots
+        } else {
+            opts.ndots
+        };
         let client = client::client(config, opts, &options)
             .inspect_err(|why| tracing::error!(%why, "no resolver: every name will fail"))
             .ok();
-        Self { shared: Arc::new(Shared { runtime, client, search, ndots, options }) }
+        Self {
+            shared: Arc::new(Shared {
+                runtime,
+                client,
+                search,
+                ndots,
+                options,
+            }),
+        }
     }
 
     /// Tells `on_change` about `name` until the handle is dropped.
@@ -124,25 +147,43 @@ impl Resolver {
     /// An address and `localhost` need no lookup: `on_change` is called once, before this returns. `localhost` is
     /// 127.0.0.1; whoever means the other one writes `[::1]`. For any other name `on_change` is called by a task of the
     /// runtime, once for each lookup, never twice at a time. It must not block.
-    #[must_use]
-    pub fn watch(&self, name: &str, port: u16, on_change: impl Fn(Update) + Send + Sync + 'static) -> WatchHandle {
+    pub fn watch(
+        &self,
+        name: &str,
+        port: u16,
+        on_change: impl Fn(Update) + Send + Sync + 'static,
+    ) -> WatchHandle {
         if let Some(address) = literal(name) {
             on_change(Update::Endpoints(vec![SocketAddr::new(address, port)]));
             return WatchHandle::idle();
         }
         let Some(asked) = Asked::new(name, &self.shared) else {
-            on_change(Update::Failed(Failure { why: Why::NotAName, kept: 0 }));
+            on_change(Update::Failed(Failure {
+                why: Why::NotAName,
+                kept: 0,
+            }));
             return WatchHandle::idle();
         };
         let hurry = Arc::new(Notify::new());
-        let watch = Watch { shared: Arc::clone(&self.shared), asked, port, hurry: Arc::clone(&hurry), on_change };
+        let watch = Watch {
+            shared: Arc::clone(&self.shared),
+            asked,
+            port,
+            hurry: Arc::clone(&hurry),
+            on_change,
+        };
         let task = self.shared.runtime.spawn(watch.run());
-        WatchHandle { running: Some((task, hurry)) }
+        WatchHandle {
+            running: Some((task, hurry)),
+        }
     }
 
     /// The same for any source; a static list is told once, before this returns.
-    #[must_use]
-    pub fn watch_source(&self, source: &Source, on_change: impl Fn(Update) + Send + Sync + 'static) -> WatchHandle {
+    pub fn watch_source(
+        &self,
+        source: &Source,
+        on_change: impl Fn(Update) + Send + Sync + 'static,
+    ) -> WatchHandle {
         match source {
             Source::Name { host, port } => self.watch(host, *port, on_change),
             Source::Static(addresses) => {
@@ -200,7 +241,11 @@ impl Asked {
         }
         let written = name.trim_end_matches('.').to_owned();
         let candidates = candidates(&parsed, &shared.search, shared.ndots);
-        Some(Self { written, candidates, winner: None })
+        Some(Self {
+            written,
+            candidates,
+            winner: None,
+        })
     }
 }
 
@@ -213,7 +258,9 @@ pub(super) fn candidates(name: &rr::Name, search: &[rr::Name], ndots: usize) -> 
         return vec![absolute];
     }
     let mut names: Vec<rr::Name> = Vec::with_capacity(search.len() + 1);
-    let searched = search.iter().filter_map(|domain| name.clone().append_domain(domain).ok());
+    let searched = search
+        .iter()
+        .filter_map(|domain| name.clone().append_domain(domain).ok());
     names.extend(searched);
     let dots = usize::from(name.num_labels()).saturating_sub(1);
     let at = if dots >= ndots { 0 } else { names.len() };
@@ -254,7 +301,13 @@ impl<F: Fn(Update)> Watch<F> {
         let name = self.asked.written.as_str();
         let update = match verdict {
             Verdict::Changed { added, removed } => {
-                tracing::info!(name, endpoints = table.addresses().len(), ?added, ?removed, "endpoints changed");
+                tracing::info!(
+                    name,
+                    endpoints = table.addresses().len(),
+                    ?added,
+                    ?removed,
+                    "endpoints changed"
+                );
                 let at = |&address: &IpAddr| SocketAddr::new(address, self.port);
                 Update::Endpoints(table.addresses().iter().map(at).collect())
             }
@@ -308,7 +361,10 @@ impl Shared {
                 failure.get_or_insert(answer);
             }
         }
-        failure.unwrap_or(Answer { v4: Part::Empty, v6: Part::Empty })
+        failure.unwrap_or(Answer {
+            v4: Part::Empty,
+            v6: Part::Empty,
+        })
     }
 
     /// A and AAAA of one absolute name.
@@ -341,18 +397,24 @@ async fn other(first: &Part, second: impl Future<Output = Part>, patience: Durat
 
 fn joined(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
     let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
-    Answer { v4: Part::of(v4, ttl), v6: Part::of(v6, ttl) }
+    Answer {
+        v4: Part::of(v4, ttl),
+        v6: Part::of(v6, ttl),
+    }
 }
 
 /// An address, with or without the brackets of a URI, or the one name that everybody knows (RFC 6761 section 6.3).
 fn literal(name: &str) -> Option<IpAddr> {
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(name).parse() {
         return Some(address);
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or(name);
-    last.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    last.eq_ignore_ascii_case("localhost")
+        .then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// Connecting a UDP socket sends nothing, but fails where there is no route. It is how getaddrinfo(3) sorts, too.
@@ -361,5 +423,7 @@ fn has_route(address: IpAddr) -> bool {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 9))).is_ok()
+    UdpSocket::bind((any, 0))
+        .and_then(|socket| socket.connect((address, 9)))
+        .is_ok()
 }

@@ -100,7 +100,11 @@ impl Part {
     /// Addresses and their TTL; without any it is [`Part::Empty`].
     #[must_use]
     pub fn of(addresses: Vec<IpAddr>, ttl: Duration) -> Self {
-        if addresses.is_empty() { Self::Empty } else { Self::Found { addresses, ttl } }
+        if addresses.is_empty() {
+            Self::Empty
+        } else {
+            Self::Found { addresses, ttl }
+        }
     }
 
     /// Whether it has addresses.
@@ -123,7 +127,10 @@ impl Answer {
     /// Both queries failed alike.
     #[must_use]
     pub fn failed(why: Why) -> Self {
-        Self { v4: Part::Failed(why), v6: Part::Failed(why) }
+        Self {
+            v4: Part::Failed(why),
+            v6: Part::Failed(why),
+        }
     }
 
     /// Whether one of the queries has addresses.
@@ -145,7 +152,9 @@ impl Answer {
     /// must not cost a host without IPv6 every second connection. `reaches` says whether there is a route.
     #[must_use]
     pub fn routable(mut self, reaches: impl Fn(IpAddr) -> bool) -> Self {
-        if let (Part::Found { addresses: v4, .. }, Part::Found { addresses: v6, .. }) = (&self.v4, &self.v6) {
+        if let (Part::Found { addresses: v4, .. }, Part::Found { addresses: v6, .. }) =
+            (&self.v4, &self.v6)
+        {
             let any = |addresses: &[IpAddr]| addresses.iter().any(|&address| reaches(address));
             match (any(v4), any(v6)) {
                 (true, false) => self.v6 = Part::Empty,
@@ -227,7 +236,9 @@ impl Name {
     /// When to look it up next for someone in a hurry: not sooner after the last lookup than the shortest TTL.
     #[must_use]
     pub fn due_in_a_hurry(&self) -> Instant {
-        self.asked.map_or(self.due, |asked| self.due.min(asked + self.settings.ttl_min))
+        self.asked.map_or(self.due, |asked| {
+            self.due.min(asked + self.settings.ttl_min)
+        })
     }
 
     /// Lookups without a usable answer since the last good one.
@@ -269,7 +280,11 @@ impl Name {
         self.denied_since = None;
         let v4 = take(&mut self.v4, answer.v4);
         let v6 = take(&mut self.v6, answer.v6);
-        let ttl = v4.into_iter().chain(v6).min().unwrap_or(self.settings.ttl_min);
+        let ttl = v4
+            .into_iter()
+            .chain(v6)
+            .min()
+            .unwrap_or(self.settings.ttl_min);
         let ttl = ttl.clamp(self.settings.ttl_min, self.settings.ttl_max);
         // Before the time is over, so that no request sees an outdated answer because the next one is on its way.
         self.due = now + ttl.mul_f64(0.75 + 0.2 * draw);
@@ -287,14 +302,18 @@ impl Name {
     }
 
     fn failed(&self, why: Why) -> Verdict {
-        Verdict::Failed { why, kept: self.known.len() }
+        Verdict::Failed {
+            why,
+            kept: self.known.len(),
+        }
     }
 
     /// Half the wait is certain, half is spread.
     fn backoff(&self, draw: f64) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
         let wait = self.settings.backoff_base.saturating_mul(1 << doublings);
-        wait.min(self.settings.backoff_max).mul_f64(0.5 + 0.5 * draw)
+        wait.min(self.settings.backoff_max)
+            .mul_f64(0.5 + 0.5 * draw)
     }
 }
 
@@ -317,6 +336,8 @@ fn take(kind: &mut Vec<IpAddr>, part: Part) -> Option<Duration> {
 
 /// What is in `these` and not in `those`; both sorted.
 fn without(these: &[IpAddr], those: &[IpAddr]) -> Vec<IpAddr> {
-    let missing = these.iter().filter(|address| those.binary_search(address).is_err());
+    let missing = these
+        .iter()
+        .filter(|address| those.binary_search(address).is_err());
     missing.copied().collect()
 }

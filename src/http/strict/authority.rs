@@ -203,7 +203,8 @@ fn is_odd_number(last: &[u8], name: &[u8]) -> bool {
         return false;
     }
     let decimal = last.iter().all(u8::is_ascii_digit);
-    let hex = matches!(last, [b'0', b'x' | b'X', rest @ ..] if rest.iter().all(u8::is_ascii_hexdigit));
+    let hex =
+        matches!(last, [b'0', b'x' | b'X', rest @ ..] if rest.iter().all(u8::is_ascii_hexdigit));
     (decimal || hex) && ascii(name).parse::<Ipv4Addr>().is_err()
 }
 

@@ -163,9 +163,16 @@ fn is_end_to_end(name: &str) -> bool {
             | "baggage"
             | "b3"
             | "idempotency-key"
-    ) || ["x-forwarded-", "x-real-", "x-b3-", "grpc-", "if-", "access-control-"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    ) || [
+        "x-forwarded-",
+        "x-real-",
+        "x-b3-",
+        "grpc-",
+        "if-",
+        "access-control-",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }
 
 /// `TE` says what the sender of this connection accepts; of it we pass on only trailers (RFC 9110 section 10.1.4).

@@ -2,11 +2,15 @@
 //!
 //! hyper, h2 and the types of the `http` crate refuse much by themselves: control characters in names and values,
 //! obs-fold, spaces before a colon, bad chunk sizes, `Content-Length` that is not a number. [`check`] refuses the rest,
-//! so that what we forward can be read in one way only. What the parser normalises before we can see it (bare LF, a
-//! `Content-Length` beside `Transfer-Encoding`, chunk extensions, a fragment) is written anew on the way out.
+//! so that what we forward can be read in one way only. What the parser drops before a head is here to be checked (a
+//! `Content-Length` beside `Transfer-Encoding`, chunk extensions, a fragment) is not sent on either: the head and the
+//! framing of the body are written anew on the way out.
 
 mod authority;
 mod hop;
+
+#[cfg(test)]
+mod tests;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -102,7 +106,12 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn take(&mut self, name: &HeaderName, value: &'a HeaderValue, http2: bool) -> Result<(), Reason> {
+    fn take(
+        &mut self,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+        http2: bool,
+    ) -> Result<(), Reason> {
         let name = name.as_str();
         match (name.len(), name.as_bytes()[0]) {
             (4, b'h') if name == "host" => match self.host.replace(value) {
@@ -141,7 +150,9 @@ impl<'a> Fields<'a> {
             (true, Some(_)) => Err(Reason::InvalidFraming),
             (true, None) if parts.version == Version::HTTP_10 => Err(Reason::InvalidFraming),
             // What follows a CONNECT head belongs to the tunnel (RFC 9110 section 9.3.6): a body has no place there.
-            (true, None) | (false, Some(1..)) if parts.method == Method::CONNECT => Err(Reason::InvalidFraming),
+            (true, None) | (false, Some(1..)) if parts.method == Method::CONNECT => {
+                Err(Reason::InvalidFraming)
+            }
             (true, None) => Ok(Framing::Chunked),
             (false, Some(length)) => Ok(Framing::Length(length)),
             (false, None) => Ok(Framing::Unsaid),
@@ -150,7 +161,11 @@ impl<'a> Fields<'a> {
 }
 
 fn refuse_if(wrong: bool) -> Result<(), Reason> {
-    if wrong { Err(Reason::InvalidHeader) } else { Ok(()) }
+    if wrong {
+        Err(Reason::InvalidHeader)
+    } else {
+        Ok(())
+    }
 }
 
 /// Digits only: no sign, no list, no space, no overflow (RFC 9110 section 8.6).
@@ -186,8 +201,14 @@ static IS_ODD: [bool; 256] = {
 
 fn check_name(name: &str) -> Result<(), Reason> {
     // Without an early exit the loop is a few instructions a byte; odd names are rare.
-    let odd = name.bytes().fold(false, |odd, byte| odd | IS_ODD[usize::from(byte)]);
-    if odd { check_odd_name(name.as_bytes()) } else { Ok(()) }
+    let odd = name
+        .bytes()
+        .fold(false, |odd, byte| odd | IS_ODD[usize::from(byte)]);
+    if odd {
+        check_odd_name(name.as_bytes())
+    } else {
+        Ok(())
+    }
 }
 
 /// Gateways that map names to variables take `_`, `.` and others for `-`, or drop them: `Transfer_Encoding` then is
@@ -213,14 +234,20 @@ fn check_odd_name(name: &[u8]) -> Result<(), Reason> {
         return Err(Reason::InvalidHeader);
     }
     let letters = || name.iter().copied().filter(u8::is_ascii_alphanumeric);
-    let shadows = SHADOWED.iter().any(|known| letters().eq(known.iter().copied()));
+    let shadows = SHADOWED
+        .iter()
+        .any(|known| letters().eq(known.iter().copied()));
     refuse_if(shadows)
 }
 
 fn uri_length(uri: &http::Uri) -> usize {
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
-    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let scheme = uri
+        .scheme_str()
+        .map_or(0, |scheme| scheme.len() + "://".len());
     scheme + authority + path
 }
 
@@ -241,7 +268,9 @@ fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Targe
             (target, Form::Authority)
         }
         // `https` to a plaintext port means that the client takes us for a TLS endpoint: it should CONNECT.
-        (Some(scheme), Some(authority)) if parts.method != Method::CONNECT && *scheme == Scheme::HTTP => {
+        (Some(scheme), Some(authority))
+            if parts.method != Method::CONNECT && *scheme == Scheme::HTTP =>
+        {
             path_form(parts)?;
             (Target::of_uri(authority)?, Form::Absolute)
         }
@@ -250,7 +279,9 @@ fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Targe
     target.form = form;
     match host {
         // A tunnel carries a request of its own, with its own Host: the outer one decides nothing.
-        Some(host) if form == Form::Absolute && door == Door::Outbound && !host.agrees_with(&target) => {
+        Some(host)
+            if form == Form::Absolute && door == Door::Outbound && !host.agrees_with(&target) =>
+        {
             Err(Reason::InvalidTarget)
         }
         None if parts.version != Version::HTTP_10 => Err(Reason::InvalidHost),
@@ -291,7 +322,9 @@ fn path_form(parts: &Parts) -> Result<Form, Reason> {
     match path.as_bytes() {
         [b'/', ..] => Ok(Form::Origin),
         // `http://host?query`: the empty path is `/` (RFC 9110 section 4.2.3), and is sent so.
-        [b'?', ..] if parts.version != Version::HTTP_2 && parts.uri.scheme().is_some() => Ok(Form::Origin),
+        [b'?', ..] if parts.version != Version::HTTP_2 && parts.uri.scheme().is_some() => {
+            Ok(Form::Origin)
+        }
         b"*" if parts.method == Method::OPTIONS => Ok(Form::Asterisk),
         _ => Err(Reason::InvalidTarget),
     }
@@ -313,7 +346,9 @@ fn asks_to_upgrade(parts: &Parts) -> bool {
     };
     parts.version == Version::HTTP_11
         && parts.method != Method::CONNECT
-        && lists(header::CONNECTION, |token| token.eq_ignore_ascii_case(b"upgrade"))
+        && lists(header::CONNECTION, |token| {
+            token.eq_ignore_ascii_case(b"upgrade")
+        })
         && !lists(header::UPGRADE, hides_http)
 }
 

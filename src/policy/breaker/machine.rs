@@ -465,7 +465,7 @@ impl Machine {
             Phase::Closed { counts, run } => {
                 counts.check_invariants();
                 assert_eq!(self.opened, 0, "closed, but the open time is not reset");
-                let reached = self.settings.consecutive.is_some_and(|n| *run >= n);
+                let reached = self.settings.consecutive.is_some_and(|n| *run >= n.max(1));
                 assert!(!reached, "a run of {run} left it closed");
             }
             Phase::Open { length, .. } => {

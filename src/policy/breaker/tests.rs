@@ -243,6 +243,14 @@ fn closed_nothing_opens_when_every_limit_is_off() {
 }
 
 #[test]
+fn closed_limits_of_zero_do_not_open_on_a_good_call() {
+    let zero = |s: &mut Settings| (s.failures, s.consecutive) = (Some(0.0), Some(0));
+    let mut bench = Bench::new(with(zero));
+    bench.calls(100, Success);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
 fn closed_abandoned_is_not_counted() {
     let mut bench = Bench::new(Settings::default());
     bench.calls(19, Failure);

@@ -81,7 +81,10 @@ pub fn trace(incoming: &Incoming<'_>, draws: [u64; 3], sample: f64) -> Trace {
             origin: Origin::W3c,
         };
     }
-    let b3 = incoming.b3.and_then(parse_b3).or_else(|| parse_b3_multi(incoming));
+    let b3 = incoming
+        .b3
+        .and_then(parse_b3)
+        .or_else(|| parse_b3_multi(incoming));
     let (found, decision) = b3.map_or((None, None), |b3| (b3.ids, b3.sampled));
     let (trace_id, parent, origin) = match found {
         Some((trace_id, parent)) => (trace_id, Some(parent), Origin::B3),
@@ -272,7 +275,11 @@ static NIBBLES: [u8; 256] = {
     let mut table = [NONE; 256];
     let mut digit = 0_u8;
     while digit < 16 {
-        let at = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+        let at = if digit < 10 {
+            b'0' + digit
+        } else {
+            b'a' + digit - 10
+        };
         table[at as usize] = digit;
         digit += 1;
     }

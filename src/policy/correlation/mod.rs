@@ -141,7 +141,12 @@ pub fn apply(headers: &mut HeaderMap, now_unix_ms: u64, draws: [u64; 4], sample:
 }
 
 impl Ids {
-    fn new(request_id: HeaderValue, correlation_id: HeaderValue, request_id_kept: bool, trace: &Trace) -> Self {
+    fn new(
+        request_id: HeaderValue,
+        correlation_id: HeaderValue,
+        request_id_kept: bool,
+        trace: &Trace,
+    ) -> Self {
         Self {
             request_id,
             correlation_id,
@@ -156,7 +161,12 @@ impl Ids {
 }
 
 /// Writes the `traceparent` of one try: the trace of the call, and a span made of `draw`.
-pub fn stamp_try(headers: &mut HeaderMap, trace_id: TraceId, flags: TraceFlags, draw: u64) -> SpanId {
+pub fn stamp_try(
+    headers: &mut HeaderMap,
+    trace_id: TraceId,
+    flags: TraceFlags,
+    draw: u64,
+) -> SpanId {
     let span = machine::span(draw);
     let value = machine::traceparent(&trace_id.to_bytes(), &span, flags.to_u8());
     headers.insert(&TRACEPARENT, text(&value));

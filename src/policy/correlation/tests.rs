@@ -43,7 +43,9 @@ const NOW: u64 = 1_700_000_000_123;
 
 fn unhex(text: &str) -> Vec<u8> {
     let pairs = (0..text.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    pairs
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 fn decide(incoming: &Incoming<'_>) -> Trace {
@@ -52,7 +54,10 @@ fn decide(incoming: &Incoming<'_>) -> Trace {
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&str, &str)| {
-        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+        (
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        )
     };
     let mut headers = HeaderMap::new();
     for (name, value) in fields.iter().map(pair) {
@@ -70,7 +75,14 @@ fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 #[test]
 fn a_valid_traceparent_is_kept() {
-    for (flags, kept) in [("00", 0), ("01", 1), ("02", 2), ("03", 3), ("ff", 3), ("fc", 0)] {
+    for (flags, kept) in [
+        ("00", 0),
+        ("01", 1),
+        ("02", 2),
+        ("03", 3),
+        ("ff", 3),
+        ("fc", 0),
+    ] {
         let value = format!("00-{TRACE}-{SPAN}-{flags}");
         let parent = parse_traceparent(value.as_bytes()).expect("valid");
         assert_eq!(parent.trace_id.to_vec(), unhex(TRACE));
@@ -87,7 +99,11 @@ fn a_later_version_is_read_by_its_prefix() {
         format!("cc-{TRACE}-{SPAN}-01-what-the-future-holds"),
         format!("01-{TRACE}-{SPAN}-01-"),
     ] {
-        assert_eq!(parse_traceparent(value.as_bytes()).map(|p| p.flags), Some(1), "{value}");
+        assert_eq!(
+            parse_traceparent(value.as_bytes()).map(|p| p.flags),
+            Some(1),
+            "{value}"
+        );
     }
 }
 
@@ -138,13 +154,20 @@ fn b3_single_field() {
     ] {
         let b3 = parse_b3(value.as_bytes()).unwrap_or_else(|| panic!("{value} is valid"));
         let (trace_id, span) = b3.ids.expect("identifiers");
-        let expected = if padded { format!("{}{short}", "0".repeat(16)) } else { TRACE.to_owned() };
+        let expected = if padded {
+            format!("{}{short}", "0".repeat(16))
+        } else {
+            TRACE.to_owned()
+        };
         assert_eq!(trace_id.to_vec(), unhex(&expected), "{value}");
         assert_eq!(span.to_vec(), unhex(SPAN), "{value}");
         assert_eq!(b3.sampled, sampled, "{value}");
     }
     for (value, sampled) in [("0", false), ("1", true), ("d", true)] {
-        let only = B3 { ids: None, sampled: Some(sampled) };
+        let only = B3 {
+            ids: None,
+            sampled: Some(sampled),
+        };
         assert_eq!(parse_b3(value.as_bytes()), Some(only));
     }
     for value in [
@@ -180,7 +203,10 @@ fn rows_of_the_table() {
     assert_eq!(kept.trace_id.to_vec(), unhex(TRACE));
     assert_eq!(kept.parent.map(Vec::from), Some(unhex(SPAN)));
 
-    let b3 = Incoming { repeated: true, ..valid };
+    let b3 = Incoming {
+        repeated: true,
+        ..valid
+    };
     let made = decide(&b3);
     assert_eq!((made.origin, made.flags), (Origin::B3, 0));
     assert_eq!(made.trace_id, [0xaa; 16]);
@@ -196,16 +222,36 @@ fn rows_of_the_table() {
     let made = decide(&multi);
     assert_eq!((made.origin, made.flags), (Origin::B3, SAMPLED));
     assert_eq!(made.trace_id.to_vec(), unhex(TRACE));
-    let debug = Incoming { b3_sampled: Some(b"0"), b3_flags: Some(b"1"), ..multi };
+    let debug = Incoming {
+        b3_sampled: Some(b"0"),
+        b3_flags: Some(b"1"),
+        ..multi
+    };
     assert_eq!(decide(&debug).flags, SAMPLED, "debug is sampled");
 
-    let half = Incoming { b3_span_id: None, b3_sampled: None, ..multi };
-    assert_eq!((decide(&half).origin, decide(&half).parent), (Origin::Begun, None));
-    let decision = Incoming { b3: Some(b"1"), ..Incoming::default() };
-    assert_eq!((decide(&decision).origin, decide(&decision).flags), (Origin::Begun, SAMPLED));
+    let half = Incoming {
+        b3_span_id: None,
+        b3_sampled: None,
+        ..multi
+    };
+    assert_eq!(
+        (decide(&half).origin, decide(&half).parent),
+        (Origin::Begun, None)
+    );
+    let decision = Incoming {
+        b3: Some(b"1"),
+        ..Incoming::default()
+    };
+    assert_eq!(
+        (decide(&decision).origin, decide(&decision).flags),
+        (Origin::Begun, SAMPLED)
+    );
 
     let begun = decide(&Incoming::default());
-    assert_eq!((begun.origin, begun.parent, begun.flags), (Origin::Begun, None, 0));
+    assert_eq!(
+        (begun.origin, begun.parent, begun.flags),
+        (Origin::Begun, None, 0)
+    );
     assert_eq!(begun.trace_id, ((2_u128 << 64) | 3).to_be_bytes());
 }
 
@@ -221,7 +267,11 @@ fn the_share_of_begun_traces_is_marked() {
     let marked = |share: f64| {
         let mut draws = walk::Draws::new(7);
         let traces = (0..10_000).map(|_| {
-            trace(&Incoming::default(), [draws.bits(), draws.bits(), draws.bits()], share)
+            trace(
+                &Incoming::default(),
+                [draws.bits(), draws.bits(), draws.bits()],
+                share,
+            )
         });
         traces.filter(|trace| trace.flags == SAMPLED).count()
     };
@@ -240,15 +290,29 @@ fn uuid_v7_after_rfc_9562() {
     let parsed = uuid::Uuid::try_parse_ascii(&uuid_v7(u64::MAX, u64::MAX, u64::MAX)).unwrap();
     assert_eq!(parsed.get_version_num(), 7);
     assert_eq!(parsed.get_variant(), uuid::Variant::RFC4122);
-    assert!(uuid_v7(1, u64::MAX, u64::MAX) < uuid_v7(2, 0, 0), "sorted by time");
+    assert!(
+        uuid_v7(1, u64::MAX, u64::MAX) < uuid_v7(2, 0, 0),
+        "sorted by time"
+    );
 }
 
 #[test]
 fn what_is_kept_as_an_identifier() {
-    for value in ["a", "0190f5a0-7a1a-7c1a-8c1a-0190f5a07a1a", "req_1:2/3", &"x".repeat(128)] {
+    for value in [
+        "a",
+        "0190f5a0-7a1a-7c1a-8c1a-0190f5a07a1a",
+        "req_1:2/3",
+        &"x".repeat(128),
+    ] {
         assert!(is_identifier(value.as_bytes()), "{value}");
     }
-    for value in [&b""[..], b"a b", b"a\tb", b"caf\xc3\xa9", "x".repeat(129).as_bytes()] {
+    for value in [
+        &b""[..],
+        b"a b",
+        b"a\tb",
+        b"caf\xc3\xa9",
+        "x".repeat(129).as_bytes(),
+    ] {
         assert!(!is_identifier(value), "{value:?}");
     }
 }
@@ -284,10 +348,16 @@ fn apply_keeps_what_is_valid() {
     let mut headers = map(&fields);
     let ids = apply(&mut headers, NOW, DRAWS, 0.0);
     assert_eq!(headers, map(&fields), "nothing is touched");
-    assert_eq!((ids.request_id.as_bytes(), ids.correlation_id.as_bytes()), (&b"mine"[..], &b"ours"[..]));
+    assert_eq!(
+        (ids.request_id.as_bytes(), ids.correlation_id.as_bytes()),
+        (&b"mine"[..], &b"ours"[..])
+    );
     assert!(ids.request_id_kept);
     assert_eq!(ids.trace_id.to_string(), TRACE);
-    assert_eq!(ids.parent.map(|span| span.to_string()).as_deref(), Some(SPAN));
+    assert_eq!(
+        ids.parent.map(|span| span.to_string()).as_deref(),
+        Some(SPAN)
+    );
     assert!(ids.flags.is_sampled());
 }
 
@@ -332,7 +402,10 @@ fn every_try_is_a_span_of_its_own() {
     let mut seen = Vec::new();
     for draw in [5, 6, 7] {
         let span = stamp_try(&mut headers, ids.trace_id, ids.flags, draw);
-        assert_eq!(get(&headers, "traceparent"), Some(format!("00-{TRACE}-{span}-01").as_str()));
+        assert_eq!(
+            get(&headers, "traceparent"),
+            Some(format!("00-{TRACE}-{span}-01").as_str())
+        );
         assert_eq!(get(&headers, "tracestate"), Some("a=1"));
         assert!(!seen.contains(&span) && span != ids.span && span.to_string() != SPAN);
         seen.push(span);
@@ -367,7 +440,18 @@ fn walk_over_arbitrary_fields() {
     walk::seeds(|draws| {
         let w3c = format!("00-{TRACE}-{SPAN}-01");
         let b3 = format!("{TRACE}-{SPAN}-1");
-        let good = [w3c.as_str(), b3.as_str(), TRACE, SPAN, "1", "0", "d", "true", "", "mine"];
+        let good = [
+            w3c.as_str(),
+            b3.as_str(),
+            TRACE,
+            SPAN,
+            "1",
+            "0",
+            "d",
+            "true",
+            "",
+            "mine",
+        ];
         for _ in 0..20 {
             let mut headers = HeaderMap::new();
             for _ in 0..draws.below(8) {
@@ -388,20 +472,37 @@ fn walk_over_arbitrary_fields() {
             let ids = apply(&mut headers, now, bits, draws.unit());
             let span = stamp_try(&mut headers, ids.trace_id, ids.flags, draws.bits());
 
-            for (name, id) in [("x-request-id", &ids.request_id), ("x-correlation-id", &ids.correlation_id)] {
-                assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [id], "{before:?}");
+            for (name, id) in [
+                ("x-request-id", &ids.request_id),
+                ("x-correlation-id", &ids.correlation_id),
+            ] {
+                assert_eq!(
+                    headers.get_all(name).iter().collect::<Vec<_>>(),
+                    [id],
+                    "{before:?}"
+                );
                 assert!(is_identifier(id.as_bytes()), "{before:?}");
             }
             let sent = get(&headers, "traceparent").unwrap();
             let read = parse_traceparent(sent.as_bytes()).expect("we send what we accept");
-            assert_eq!(TraceId::from_bytes(read.trace_id), ids.trace_id, "{before:?}");
+            assert_eq!(
+                TraceId::from_bytes(read.trace_id),
+                ids.trace_id,
+                "{before:?}"
+            );
             assert_eq!(SpanId::from_bytes(read.span), span);
             assert_eq!(TraceFlags::new(read.flags), ids.flags);
             assert_ne!(ids.span, SpanId::INVALID);
             assert_eq!(ids.parent.is_none(), ids.origin == Origin::Begun);
-            assert!(ids.origin == Origin::W3c || !headers.contains_key("tracestate"), "{before:?}");
+            assert!(
+                ids.origin == Origin::W3c || !headers.contains_key("tracestate"),
+                "{before:?}"
+            );
             let again = apply(&mut headers.clone(), now, bits, 0.0);
-            assert_eq!(again.request_id, ids.request_id, "what we send is kept by the next of us");
+            assert_eq!(
+                again.request_id, ids.request_id,
+                "what we send is kept by the next of us"
+            );
             assert_eq!(again.trace_id, ids.trace_id);
             assert_eq!(again.parent, Some(span));
         }
@@ -413,7 +514,10 @@ fn traceparent_text() {
     let trace_id: [u8; 16] = unhex(TRACE).try_into().unwrap();
     let span: [u8; 8] = unhex(SPAN).try_into().unwrap();
     let text = traceparent(&trace_id, &span, 1);
-    assert_eq!(std::str::from_utf8(&text).unwrap(), format!("00-{TRACE}-{SPAN}-01"));
+    assert_eq!(
+        std::str::from_utf8(&text).unwrap(),
+        format!("00-{TRACE}-{SPAN}-01")
+    );
 }
 
 /// Answers at once and remembers the fields it was sent.
@@ -438,7 +542,11 @@ impl Service<Call> for Upstream {
 #[test]
 fn the_skins_leave_their_marks() {
     let upstream = Upstream::default();
-    let build = BuildInfo { version: "0", commit: "", rustc: "" };
+    let build = BuildInfo {
+        version: "0",
+        commit: "",
+        rustc: "",
+    };
     let metrics = metrics::Metrics::new(&Telemetry::new(build, 1));
     let per_try = TryLayer::new().layer(upstream.clone());
     let mut stack = CorrelationLayer::new(Settings::default(), metrics).layer(per_try);
@@ -450,7 +558,10 @@ fn the_skins_leave_their_marks() {
         trail: Rc::clone(&trail),
     };
     let mut future = std::pin::pin!(stack.call(call));
-    let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+    let Poll::Ready(Ok(response)) = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    else {
         panic!("the upstream answers at once");
     };
     let sent = upstream.0.borrow().first().cloned().expect("one try");
@@ -461,5 +572,8 @@ fn the_skins_leave_their_marks() {
     let parent = parse_traceparent(get(&sent, "traceparent").unwrap().as_bytes()).unwrap();
     assert_eq!((parent.trace_id, parent.flags), (mark.trace_id, mark.flags));
     let made = Duration::from_millis(u64::from_str_radix(&id[..13].replace('-', ""), 16).unwrap());
-    assert!(crate::clock::unix().abs_diff(made) < Duration::from_secs(3600), "made now");
+    assert!(
+        crate::clock::unix().abs_diff(made) < Duration::from_secs(3600),
+        "made now"
+    );
 }

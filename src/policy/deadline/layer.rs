@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::http::RequestBody;
 use crate::http::Trail;
 use crate::policy::deadline::Settings;
 use crate::policy::deadline::machine;
+use crate::policy::deadline::metrics::Metrics;
+use crate::policy::deadline::metrics::Scope;
 
 /// Fixes the deadline of a call.
 #[derive(Clone, Debug)]
@@ -28,6 +31,7 @@ pub struct DeadlineLayer {
 }
 
 impl DeadlineLayer {
+    /// Ends calls after `settings.total`.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { settings }
@@ -73,12 +77,14 @@ impl<S: Service<Call>> Service<Call> for Deadline<S> {
 #[derive(Clone, Debug)]
 pub struct TryLayer {
     settings: Settings,
+    metrics: Arc<Metrics>,
 }
 
 impl TryLayer {
+    /// Gives each try its share of the time.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self { settings, metrics }
     }
 }
 
@@ -88,7 +94,7 @@ impl<S> Layer<S> for TryLayer {
     fn layer(&self, inner: S) -> TryTimeout<S> {
         TryTimeout {
             inner,
-            settings: Rc::new(self.settings.clone()),
+            policy: Rc::new(self.clone()),
         }
     }
 }
@@ -97,7 +103,7 @@ impl<S> Layer<S> for TryLayer {
 #[derive(Clone, Debug)]
 pub struct TryTimeout<S> {
     inner: S,
-    settings: Rc<Settings>,
+    policy: Rc<TryLayer>,
 }
 
 impl<S> Service<Call> for TryTimeout<S>
@@ -114,8 +120,8 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let now = clock::now();
-        let remaining = call.trail.remaining(now).unwrap_or(self.settings.total);
-        let limit = machine::try_limit(&self.settings, remaining, call.trail.tries_left.get());
+        let remaining = call.trail.remaining(now).unwrap_or(self.policy.settings.total);
+        let limit = machine::try_limit(&self.policy.settings, remaining, call.trail.tries_left.get());
         let upload = match &call.body {
             RequestBody::Empty => None,
             streamed @ RequestBody::Stream(_) => Some(streamed.rewind()),
@@ -123,7 +129,7 @@ where
         TryFuture {
             trail: Rc::clone(&call.trail),
             upload,
-            settings: Rc::clone(&self.settings),
+            policy: Rc::clone(&self.policy),
             limit,
             is_last_word: limit >= remaining,
             timer: tokio::time::sleep_until((now + limit).into()),
@@ -141,7 +147,7 @@ pin_project! {
         timer: Sleep,
         trail: Rc<Trail>,
         upload: Option<RequestBody>,
-        settings: Rc<Settings>,
+        policy: Rc<TryLayer>,
         limit: Duration,
         is_last_word: bool,
     }
@@ -160,18 +166,19 @@ impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
                 return Poll::Pending;
             }
             let upload = upload_state(this.upload.as_ref());
-            match machine::on_elapsed(this.settings, upload, *this.limit, clock::now()) {
+            match machine::on_elapsed(&this.policy.settings, upload, *this.limit, clock::now()) {
                 machine::Elapsed::Wait { until } => this.timer.as_mut().reset(until.into()),
                 machine::Elapsed::ClientStalled => {
                     this.trail.client_fault.set(Some(Reason::BodyTimeout));
                     return Poll::Ready(Err(Fault::maybe_sent(Reason::BodyTimeout)));
                 }
                 machine::Elapsed::Late => {
-                    let reason = if *this.is_last_word {
-                        Reason::Deadline
+                    let (reason, scope) = if *this.is_last_word {
+                        (Reason::Deadline, Scope::Call)
                     } else {
-                        Reason::TryTimeout
+                        (Reason::TryTimeout, Scope::Try)
                     };
+                    this.policy.metrics.expired(scope);
                     return Poll::Ready(Err(Fault::maybe_sent(reason)));
                 }
             }

@@ -9,7 +9,7 @@ use crate::telemetry::Telemetry;
 
 const EXPIRED: Def<Counter, 3> = Def::new(
     "outrider_deadline_expired_total",
-    "Times that ran out: of one try, of the whole call, or of a silence within a body",
+    "Times that ran out: of one try, or of the whole call",
     ["upstream", "route", "scope"],
 );
 
@@ -21,12 +21,10 @@ pub enum Scope {
     Try,
     /// The whole call.
     Call,
-    /// The silence allowed within a body.
-    Idle,
 }
 
 impl Scope {
-    const COUNT: usize = 3;
+    const COUNT: usize = 2;
 
     /// The label value.
     #[must_use]
@@ -34,7 +32,6 @@ impl Scope {
         match self {
             Self::Try => "try",
             Self::Call => "call",
-            Self::Idle => "idle",
         }
     }
 }

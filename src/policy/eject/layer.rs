@@ -133,6 +133,7 @@ pub struct EjectLayer {
 }
 
 impl EjectLayer {
+    /// Watches for `ejector`.
     #[must_use]
     pub fn new(ejector: Option<Arc<Ejector>>) -> Self {
         Self { ejector }
@@ -145,7 +146,7 @@ impl<S> Layer<S> for EjectLayer {
     fn layer(&self, inner: S) -> Watched<S> {
         Watched {
             inner,
-            ejector: self.ejector.clone().map(Rc::new),
+            ejector: self.ejector.clone(),
         }
     }
 }
@@ -154,7 +155,7 @@ impl<S> Layer<S> for EjectLayer {
 #[derive(Clone, Debug)]
 pub struct Watched<S> {
     inner: S,
-    ejector: Option<Rc<Arc<Ejector>>>,
+    ejector: Option<Arc<Ejector>>,
 }
 
 impl<S> Service<Call> for Watched<S>
@@ -183,7 +184,7 @@ pin_project! {
     pub struct EjectFuture<F> {
         #[pin]
         inner: F,
-        ejector: Option<Rc<Arc<Ejector>>>,
+        ejector: Option<Arc<Ejector>>,
         trail: Rc<Trail>,
     }
 }

@@ -102,6 +102,7 @@ fn lift_methods<F: Fields>(block: &F) -> Methods {
 
 /// The outcomes that are tried again (`when` in the file).
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a word that `when` may hold or not")]
 pub struct When {
     /// The connection could not be made: refused, unreachable, timed out. Nothing was sent. Default: true.
     pub connect: bool,

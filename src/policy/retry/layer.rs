@@ -45,6 +45,7 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// A budget that has not been drawn on.
     #[must_use]
     pub fn new(settings: budget::BudgetSettings) -> Arc<Self> {
         Arc::new(Self {
@@ -81,6 +82,7 @@ pub struct RetryLayer {
 }
 
 impl RetryLayer {
+    /// Retries by `policy`; `None` is off.
     #[must_use]
     pub fn new(policy: Option<(Settings, Arc<Budget>, Arc<Metrics>)>) -> Self {
         Self {
@@ -129,13 +131,11 @@ where
         let policy = self.policy.clone();
         let inner = self.inner.clone();
         Box::pin(async move {
-            match policy {
-                Some(policy) => with_retries(inner, &policy, call).await,
-                None => {
-                    call.trail.tries_left.set(1);
-                    one_try(inner, &call).await
-                }
+            if let Some(policy) = policy {
+                return with_retries(inner, &policy, call).await;
             }
+            call.trail.tries_left.set(1);
+            one_try(inner, &call).await
         })
     }
 }

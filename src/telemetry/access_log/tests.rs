@@ -167,9 +167,9 @@ fn any_bytes_make_one_line_of_json() {
             (0..len)
                 .map(|_| {
                     if draws.chance(0.5) {
-                        *draws.pick(sharp)
+                        draws.pick(sharp)
                     } else {
-                        draws.next() as u8
+                        draws.bits() as u8
                     }
                 })
                 .collect()

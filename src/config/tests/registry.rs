@@ -1,0 +1,442 @@
+//! The registry against everything that is made from it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::super::fault::CATALOGUE;
+use super::super::layers::merge;
+use super::super::schema;
+use super::super::spec::Key;
+use super::super::spec::Kind;
+use super::super::spec::Table;
+use super::super::spec::rooms;
+use super::super::spec::root;
+use super::super::spec::upstream;
+use super::super::value;
+use super::super::value::Value;
+use super::faults;
+use super::golden;
+use super::good;
+use super::shipped;
+use crate::kit::units;
+use crate::listen::Limits;
+use crate::policy::breaker::config as breaker;
+use crate::policy::deadline::config as deadline;
+use crate::policy::eject::config as eject;
+use crate::policy::retry::config as retry;
+
+fn tables_in(kind: &'static Kind, all: &mut Vec<&'static Table>) {
+    match kind {
+        Kind::Block(table) | Kind::Named(table)
+            if !all.iter().any(|known| std::ptr::eq(*known, *table)) =>
+        {
+            all.push(table);
+            table.keys.iter().for_each(|key| tables_in(&key.kind, all));
+        }
+        Kind::List(of, _) => tables_in(of, all),
+        Kind::Or(kinds) => kinds.iter().for_each(|kind| tables_in(kind, all)),
+        _ => {}
+    }
+}
+
+fn every_table() -> Vec<&'static Table> {
+    let mut all = vec![&root::ROOT];
+    root::ROOT
+        .keys
+        .iter()
+        .for_each(|key| tables_in(&key.kind, &mut all));
+    all
+}
+
+fn check_kind(kind: &'static Kind, at: &str) {
+    match kind {
+        Kind::Duration(low, high) => {
+            let parse =
+                |text| units::parse_duration(text).unwrap_or_else(|fault| panic!("{at}: {fault}"));
+            assert!(parse(low) <= parse(high), "{at}");
+        }
+        Kind::Size(low, high) => {
+            let parse =
+                |text| units::parse_size(text).unwrap_or_else(|fault| panic!("{at}: {fault}"));
+            assert!(parse(low) <= parse(high), "{at}");
+        }
+        Kind::List(of, _) => check_kind(of, at),
+        Kind::Or(kinds) => kinds.iter().for_each(|kind| check_kind(kind, at)),
+        _ => {}
+    }
+}
+
+#[test]
+fn tables_are_sound() {
+    for table in every_table() {
+        let names: BTreeSet<&str> = table.keys.iter().map(|key| key.name).collect();
+        assert_eq!(
+            names.len(),
+            table.keys.len(),
+            "a key twice in {}",
+            table.name
+        );
+        assert!(
+            table.short.is_none_or(|short| table.key(short).is_some()),
+            "{}",
+            table.name
+        );
+        for key in table.keys {
+            let at = format!("{} in {}", key.name, table.name);
+            assert!(
+                !key.doc.is_empty() && key.doc.ends_with('.'),
+                "{at}: a sentence"
+            );
+            check_kind(&key.kind, &at);
+            if !key.default.is_empty() {
+                let value = value::built_in(&key.kind, key.default);
+                assert!(
+                    !matches!(value, Value::Unset),
+                    "{at}: the default `{}` does not parse",
+                    key.default
+                );
+                let back = value.to_string();
+                assert!(
+                    matches!(value::built_in(&key.kind, &back), Value::List(_))
+                        || back == reprint(key),
+                    "{at}: {back}"
+                );
+            }
+        }
+    }
+}
+
+/// `60s` and `1m` are the same value; it is printed in one way.
+fn reprint(key: &'static Key) -> String {
+    value::built_in(&key.kind, key.default).to_string()
+}
+
+#[test]
+fn built_in_values_are_those_of_the_code() {
+    assert_eq!(
+        deadline::Settings::lift(&merge(&rooms::TIMEOUT, &[])),
+        deadline::Settings::default()
+    );
+    assert_eq!(
+        retry::Settings::lift(&merge(&rooms::RETRY, &[])),
+        retry::Settings::default()
+    );
+    assert_eq!(
+        breaker::Settings::lift(&merge(&rooms::BREAKER, &[])),
+        breaker::Settings::default()
+    );
+    assert_eq!(
+        breaker::Slow::lift(&merge(&rooms::SLOW, &[])),
+        breaker::Slow::default()
+    );
+    assert_eq!(
+        eject::Settings::lift(&merge(&rooms::EJECT, &[])),
+        eject::Settings::default()
+    );
+    assert_eq!(
+        super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
+        Limits::default()
+    );
+}
+
+/// A value other than the built-in one for every enforced key of an upstream.
+const OTHERS: &[(&str, &str)] = &[
+    ("endpoints", "original"),
+    ("protocol", "tcp"),
+    ("timeout.total", "7s"),
+    ("timeout.try", "70ms"),
+    ("timeout.connect", "70ms"),
+    ("timeout.idle", "7s"),
+    ("retry.mode", "shadow"),
+    ("retry.max", "7"),
+    ("retry.budget.share", "7%"),
+    ("retry.budget.over", "7s"),
+    ("retry.budget.floor", "7/s"),
+    ("retry.backoff.base", "7ms"),
+    ("retry.backoff.max", "700ms"),
+    ("retry.backoff.jitter", "equal"),
+    (
+        "retry.when",
+        "[connect, try_timeout, 500, \"grpc:unavailable\"]",
+    ),
+    ("retry.methods", "idempotent"),
+    ("retry.replay", "7KiB"),
+    ("retry.retry_after", "off"),
+    ("breaker.mode", "shadow"),
+    ("breaker.failures", "7%"),
+    ("breaker.over", "70s"),
+    ("breaker.min_calls", "7"),
+    ("breaker.slow.over", "700ms"),
+    ("breaker.slow.share", "7%"),
+    ("breaker.consecutive", "7"),
+    ("breaker.open", "7s"),
+    ("breaker.open_max", "7m"),
+    ("breaker.probes", "7"),
+    ("breaker.scope", "route"),
+    ("eject.mode", "shadow"),
+    ("eject.consecutive", "7"),
+    ("eject.failures", "7%"),
+    ("eject.base", "7s"),
+    ("eject.max_share", "7%"),
+];
+
+/// The same for the top of the file.
+const OTHERS_AT_THE_TOP: &[(&str, &str)] = &[
+    ("service", "other"),
+    ("unmatched", "deny"),
+    ("listen.outbound", "7000"),
+    ("listen.explicit", "127.0.0.1:7001"),
+    ("listen.admin", "off"),
+    ("listen.limits.head", "7KiB"),
+    ("listen.limits.headers", "70"),
+    ("listen.limits.uri", "7KiB"),
+    ("listen.limits.body", "7KiB"),
+    ("listen.limits.connections", "7"),
+    ("listen.limits.head_read", "7s"),
+    ("listen.limits.idle", "7s"),
+    ("listen.limits.detect", "70ms"),
+    ("telemetry.log", "off"),
+];
+
+fn enforced(table: &'static Table, prefix: &str, paths: &mut BTreeSet<String>) {
+    for key in table.keys.iter().filter(|key| key.later.is_none()) {
+        let path = format!("{prefix}{}", key.name);
+        match key.kind {
+            Kind::Block(inner) => enforced(inner, &format!("{path}."), paths),
+            _ => {
+                paths.insert(path);
+            }
+        }
+    }
+}
+
+fn nested(path: &str, value: &str) -> String {
+    let mut out = String::new();
+    let keys: Vec<&str> = path.split('.').collect();
+    for (depth, key) in keys.iter().enumerate() {
+        let end = if depth + 1 == keys.len() { " " } else { "\n" };
+        out = out + &"  ".repeat(depth) + key + ":" + end;
+    }
+    out + value + "\n"
+}
+
+fn without(mut paths: BTreeSet<String>, not: &[&str]) -> BTreeSet<String> {
+    paths.retain(|path| !not.contains(&path.as_str()));
+    paths
+}
+
+#[test]
+fn every_enforced_key_of_an_upstream_changes_the_policy() {
+    let mut paths = BTreeSet::new();
+    enforced(&upstream::UPSTREAM, "", &mut paths);
+    let paths = without(paths, &["upstream", "use", "routes"]);
+    assert_eq!(
+        paths,
+        OTHERS.iter().map(|(path, _)| (*path).to_owned()).collect()
+    );
+    let built_in = format!("{:?}", good("upstream: a.b\n").policy.upstreams);
+    for (path, value) in OTHERS {
+        let text = format!("upstream: a.b\n{}", nested(path, value));
+        let loaded = super::super::parse("p.yaml", &text)
+            .unwrap_or_else(|_| panic!("{text}{:?}", faults(&text)));
+        assert_ne!(
+            built_in,
+            format!("{:?}", loaded.policy.upstreams),
+            "{path} changes nothing"
+        );
+        let listed = loaded
+            .effective
+            .find(Some(0), "*")
+            .expect("listed")
+            .values
+            .iter()
+            .find(|effect| effect.path == *path);
+        let listed = listed.unwrap_or_else(|| panic!("{path} is not listed"));
+        assert!(
+            listed.origin.starts_with("upstreams[0]:"),
+            "{path}: {listed:?}"
+        );
+    }
+}
+
+#[test]
+fn every_enforced_key_at_the_top_changes_the_policy() {
+    let mut paths = BTreeSet::new();
+    enforced(&root::ROOT, "", &mut paths);
+    paths.retain(|path| !path.starts_with("defaults."));
+    let paths = without(paths, &["apiVersion", "kind", "profiles", "upstreams"]);
+    assert_eq!(
+        paths,
+        OTHERS_AT_THE_TOP
+            .iter()
+            .map(|(path, _)| (*path).to_owned())
+            .collect()
+    );
+    let read = |text: &str| {
+        let policy = good(text).policy;
+        format!(
+            "{} {:?} {:?} {}",
+            policy.service, policy.listen, policy.unmatched, policy.access_log
+        )
+    };
+    let built_in = read("upstream: a.b\n");
+    for (path, value) in OTHERS_AT_THE_TOP {
+        assert_ne!(
+            built_in,
+            read(&format!("upstream: a.b\n{}", nested(path, value))),
+            "{path} changes nothing"
+        );
+    }
+}
+
+#[test]
+fn every_key_that_is_not_enforced_is_refused_by_name() {
+    for table in [
+        &root::ROOT,
+        &root::LISTEN,
+        &root::TELEMETRY,
+        &upstream::UPSTREAM,
+    ] {
+        for key in table.keys.iter().filter(|key| key.later.is_some()) {
+            let text = fs::read_to_string(shipped().join("bad/or040-all.err")).expect("shipped");
+            assert!(
+                text.contains(&format!("`{}", key.name)),
+                "{} is not in or040-all",
+                key.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_sample_shows_every_key() {
+    let sample = fs::read_to_string(shipped().join("outrider.yaml")).expect("shipped");
+    for table in every_table() {
+        for key in table.keys {
+            // Alternatives to a block that is shown.
+            if ["adaptive", "files"].contains(&table.name) {
+                continue;
+            }
+            let shown = sample.contains(&format!("{}:", key.name))
+                || sample.contains(&format!("{} ", key.name));
+            assert!(
+                shown,
+                "config/outrider.yaml does not show `{}` of {}",
+                key.name, table.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_committed_schema_is_the_one_that_is_made() {
+    let path = shipped().join("schema.json");
+    let made = serde_json::to_string_pretty(&schema()).expect("a schema is JSON") + "\n";
+    if golden::blessing() {
+        fs::write(&path, &made).expect("config can be written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "config/schema.json is old: OUTRIDER_BLESS=1 makes it anew"
+    );
+}
+
+fn json(text: &str) -> Option<serde_json::Value> {
+    serde_saphyr::from_str(text).ok()
+}
+
+#[test]
+fn what_the_parser_takes_the_schema_takes() {
+    let validator = jsonschema::validator_for(&schema()).expect("the schema is a schema");
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for path in ["outrider.yaml", "minimal.yaml"] {
+        texts.push((
+            path.to_owned(),
+            fs::read_to_string(shipped().join(path)).expect("shipped"),
+        ));
+    }
+    for entry in fs::read_dir(shipped().join("examples")).expect("shipped") {
+        let path = entry.expect("readable").path();
+        if !path.ends_with("configmap.yaml") {
+            texts.push((
+                path.display().to_string(),
+                fs::read_to_string(&path).expect("readable"),
+            ));
+        }
+    }
+    for (path, value) in OTHERS.iter().chain(OTHERS_AT_THE_TOP) {
+        texts.push((
+            (*path).to_owned(),
+            format!("upstream: a.b\n{}", nested(path, value)),
+        ));
+    }
+    for (name, text) in texts {
+        let value = json(&text).unwrap_or_else(|| panic!("{name} is not YAML"));
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| format!("{}: {error}", error.instance_path))
+            .collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    }
+}
+
+/// Codes of faults that one value shows by itself, so that a schema can see them.
+const STRUCTURAL: &[&str] = &[
+    "OR010", "OR012", "OR013", "OR014", "OR016", "OR018", "OR019", "OR020", "OR025",
+];
+/// Codes of faults between values, or of things that only this version does not do: the schema is to let these pass.
+const BETWEEN: &[&str] = &[
+    "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
+    "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
+];
+
+#[test]
+fn what_the_schema_refuses_the_parser_refuses_and_the_other_way_round() {
+    let validator = jsonschema::validator_for(&schema()).expect("the schema is a schema");
+    let (mut refused, mut passed) = (0, 0);
+    for case in golden::cases().into_iter().filter(|case| case.is_file()) {
+        let Some(value) = fs::read_to_string(&case).ok().and_then(|text| json(&text)) else {
+            continue;
+        };
+        if value.get("kind").is_some_and(|kind| kind == "ConfigMap") {
+            continue;
+        }
+        let said = fs::read_to_string(case.with_extension("err")).expect("recorded");
+        let codes: BTreeSet<&str> = CATALOGUE
+            .iter()
+            .map(|code| code.code)
+            .filter(|code| said.contains(&format!(" {code}: ")))
+            .collect();
+        let valid = validator.is_valid(&value);
+        if codes.iter().any(|code| STRUCTURAL.contains(code)) {
+            refused += 1;
+            assert!(!valid, "the schema takes {}", case.display());
+        } else if codes.iter().all(|code| BETWEEN.contains(code))
+            && !case.ends_with("or027-both-forms.yaml")
+        {
+            passed += 1;
+            assert!(valid, "the schema refuses {}", case.display());
+        }
+    }
+    assert!(
+        refused >= 15 && passed >= 15,
+        "{refused} refused, {passed} passed"
+    );
+}
+
+#[test]
+fn every_code_is_explained_and_no_other() {
+    let path = shipped().with_file_name("docs").join("policy-errors.md");
+    let text = fs::read_to_string(path).expect("docs/policy-errors.md is shipped");
+    let explained: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### ")?.split(' ').next())
+        .collect();
+    let known: Vec<&str> = CATALOGUE.iter().map(|code| code.code).collect();
+    assert_eq!(explained, known);
+    for code in CATALOGUE {
+        let heading = format!("### {} {}: {}", code.code, code.severity.word(), code.title);
+        assert!(text.contains(&heading), "no heading `{heading}`");
+    }
+}
