@@ -43,7 +43,11 @@ pub struct Parts {
     /// Counts what ran out of time.
     pub expiries: Arc<deadline::metrics::Metrics>,
     /// `retry` of the route, with the budget it draws on; `None` is off.
-    pub retry: Option<(retry::Settings, Arc<retry::Budget>, Arc<retry::metrics::Metrics>)>,
+    pub retry: Option<(
+        retry::Settings,
+        Arc<retry::Budget>,
+        Arc<retry::metrics::Metrics>,
+    )>,
     /// The breaker, and how this route obeys it; `None` is off.
     pub breaker: Option<(Arc<breaker::Breaker>, Mode)>,
     /// Ejection of the upstream; `None` is off.
@@ -108,19 +112,14 @@ pub type RefusingStack = Observe<correlation::Correlation<Refuse>>;
 
 /// See [`RefusingStack`].
 #[must_use]
-pub fn refusing(
-    observer: Observer,
-    correlation: correlation::metrics::Metrics,
-) -> RefusingStack {
+pub fn refusing(observer: Observer, correlation: correlation::metrics::Metrics) -> RefusingStack {
     ServiceBuilder::new()
         .layer(ObserveLayer::new(observer))
         .layer(correlation_layer(correlation))
         .service(Refuse)
 }
 
-fn correlation_layer(
-    metrics: correlation::metrics::Metrics,
-) -> correlation::CorrelationLayer {
+fn correlation_layer(metrics: correlation::metrics::Metrics) -> correlation::CorrelationLayer {
     correlation::CorrelationLayer::new(correlation::Settings::default(), metrics)
 }
 

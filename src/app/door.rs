@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_util::FutureExt;
-use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
@@ -115,7 +114,7 @@ async fn answer(
         Err(fault) => return refuse(worker, head, trail, fault).await,
     };
     if head.method == Method::CONNECT {
-        return pass_connect(worker, head, trail).await;
+        return through_refusing(worker, head, trail).await;
     }
     prepare(&mut head, &target, !incoming.is_end_stream());
     let body = RequestBody::new(incoming, 0, limits.body, &trail);
@@ -180,21 +179,9 @@ async fn refuse(
     trail: Rc<Trail>,
     fault: Fault,
 ) -> Response<Observed> {
-    // A head that was found ambiguous is not trusted to say where the request ends.
-    let closes = fault.reason.status() < 500 && fault.reason != Reason::Unmatched;
-    let is_http1 = head.version != Version::HTTP_2;
     *trail.refusal.borrow_mut() = Some(fault);
+    // An upgrade that waits for its answer must not keep the connection.
     head.extensions.clear();
-    let mut response = through_refusing(worker, head, trail).await;
-    if closes && is_http1 {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-async fn pass_connect(worker: &Worker, head: Parts, trail: Rc<Trail>) -> Response<Observed> {
     through_refusing(worker, head, trail).await
 }
 

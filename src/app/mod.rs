@@ -67,7 +67,9 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket could not be bound.
-    #[error("cannot listen on {what} {bind:?}: {error}; is another outrider running? choose another port under `listen:`")]
+    #[error(
+        "cannot listen on {what} {bind:?}: {error}; is another outrider running? choose another port under `listen:`"
+    )]
     Bind {
         /// The `listen` entry.
         what: &'static str,
@@ -219,22 +221,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
         .enable_all()
         .build()
         .map_err(StartError::system("the control runtime"))?;
-    let servers = (!options.dns.is_empty()).then(|| options.dns.clone());
-    let resolver = Arc::new(Resolver::new(runtime.handle().clone(), servers));
-    let tree = Tree::new(policy, &telemetry, &resolver, None);
-    telemetry
-        .process
-        .set_policy(&tree.policy.revision, clock::unix());
-    let shared = Arc::new(Shared {
-        generation: AtomicU64::new(tree.generation),
-        tree: ArcSwap::new(tree),
-        telemetry: Arc::clone(&telemetry),
-        resolver,
-        effective: ArcSwap::from_pointee(effective),
-        own: sockets.addresses(),
-        refuse: refusal::maker(),
-        drain: options.drain,
-    });
+    let shared = share(policy, effective, &options, &sockets, &telemetry, &runtime);
     keep_gauges(&shared);
     let log = AccessLog::start(options.access_log, telemetry.process.log_dropped.clone())
         .map_err(StartError::system("the access log"))?;
@@ -280,6 +267,32 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
     })
 }
 
+fn share(
+    policy: Policy,
+    effective: config::Effective,
+    options: &Options,
+    sockets: &Sockets,
+    telemetry: &Arc<Telemetry>,
+    runtime: &Runtime,
+) -> Arc<Shared> {
+    let servers = (!options.dns.is_empty()).then(|| options.dns.clone());
+    let resolver = Arc::new(Resolver::new(runtime.handle().clone(), servers));
+    let tree = Tree::new(policy, telemetry, &resolver, None);
+    telemetry
+        .process
+        .set_policy(&tree.policy.revision, clock::unix());
+    Arc::new(Shared {
+        generation: AtomicU64::new(tree.generation),
+        tree: ArcSwap::new(tree),
+        telemetry: Arc::clone(telemetry),
+        resolver,
+        effective: ArcSwap::from_pointee(effective),
+        own: sockets.addresses(),
+        refuse: refusal::maker(),
+        drain: options.drain,
+    })
+}
+
 fn default_workers() -> usize {
     // Knows of the CPU quota of a control group, which is what a pod's limit becomes.
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -298,10 +311,7 @@ fn keep_gauges(shared: &Arc<Shared>) {
     shared.telemetry.before_scrape(Box::new(move || {
         if let Some(shared) = shared_of_gauges.upgrade() {
             let now = clock::now();
-            shared
-                .tree
-                .load()
-                .each(|live| live.refresh_gauges(now));
+            shared.tree.load().each(|live| live.refresh_gauges(now));
         }
     }));
 }
@@ -419,8 +429,10 @@ impl Control {
         }
         tracing::info!(open = self.dealer.open(), "draining");
         self.state.set_draining();
-        for task in &accepting {
+        for task in accepting {
             task.abort();
+            // Waited for, since only then is its listener closed.
+            let _ = task.await;
         }
         self.drain.cancel();
     }

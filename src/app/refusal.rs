@@ -18,8 +18,8 @@ pub fn maker() -> Refuse {
     Arc::new(|reason| {
         let unix_ms = u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX);
         let id = uuid_v7(unix_ms, rng::bits(), rng::bits());
-        let request_id = HeaderValue::from_bytes(&id)
-            .expect("hexadecimal digits and dashes are visible ASCII");
+        let request_id =
+            HeaderValue::from_bytes(&id).expect("hexadecimal digits and dashes are visible ASCII");
         Refusal {
             reason,
             bytes: response(reason, &String::from_utf8_lossy(&id)),

@@ -17,7 +17,7 @@ use crate::telemetry::Reload;
 
 /// Loads `sources` again. A policy that does not load changes nothing: the last good one keeps serving.
 pub fn reload(shared: &Shared, sources: &[PathBuf]) {
-    let result = match config::load(sources) {
+    let result = match config::load_with(sources, &config::Surroundings::of_process()) {
         Ok(loaded) => apply(shared, loaded),
         Err(faults) => {
             for fault in &faults {

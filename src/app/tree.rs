@@ -142,9 +142,7 @@ impl Tree {
                 return Err(Fault::unsent(Reason::Unmatched));
             }
             // What no policy names goes where the application wanted it to go.
-            None | Some(Endpoints::Original) => {
-                dialled.map_or_else(by_name, Destination::Dialled)
-            }
+            None | Some(Endpoints::Original) => dialled.map_or_else(by_name, Destination::Dialled),
             Some(Endpoints::Dns) => by_name(),
             Some(Endpoints::Static(_)) => Destination::Listed,
         };

@@ -21,7 +21,10 @@ use crate::telemetry::access_log::Line;
 /// Host and port that the way of a connection names.
 fn named(way: &Way, sni: Option<&str>) -> Option<(String, u16)> {
     if let Some(authority) = &way.connect {
-        let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
+        let host = authority
+            .host()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase();
         return Some((host, way.default_port()));
     }
     let original = way.original?;
@@ -90,7 +93,9 @@ async fn open(
     let live = Arc::clone(&worker.upstream(host, port, way.original)?.live);
     name.clone_from(&live.name);
     let base = live.routes.last();
-    let patience = base.map(|base| base.policy.deadline.clone()).unwrap_or_default();
+    let patience = base
+        .map(|base| base.policy.deadline.clone())
+        .unwrap_or_default();
     let known = tokio::time::timeout(patience.total, live.cluster.known());
     if known.await.is_err() {
         return Err(Fault::unsent(Reason::DnsFailed));

@@ -173,7 +173,7 @@ impl Live {
                     "address": endpoint.address,
                     "ejected_for_ms": left,
                     "in_flight": endpoint.in_flight(),
-                    "ewma_ms": endpoint.latency(now).as_secs_f64() * 1e3,
+                    "ewma_ms": endpoint.latency_s(now) * 1e3,
                 })
             })
             .collect();
@@ -213,7 +213,10 @@ fn discover(
     metrics: &Arc<UpstreamMetrics>,
 ) -> (Arc<Cluster>, Option<Arc<WatchHandle>>) {
     let now = clock::now();
-    match (&key.destination, upstream.map(|upstream| &upstream.endpoints)) {
+    match (
+        &key.destination,
+        upstream.map(|upstream| &upstream.endpoints),
+    ) {
         (Destination::Listed, Some(Endpoints::Static(addresses))) => {
             metrics.set_endpoints(addresses.len());
             (Cluster::fixed(addresses, now), None)

@@ -116,7 +116,13 @@ impl Worker {
             return;
         }
         let tree = self.shared.tree.load_full();
-        let refusing = refusing(self.index, &self.shared, &tree, &self.log, &self.correlation);
+        let refusing = refusing(
+            self.index,
+            &self.shared,
+            &tree,
+            &self.log,
+            &self.correlation,
+        );
         *self.local.borrow_mut() = Local {
             tree,
             ways: HashMap::new(),
@@ -283,7 +289,10 @@ async fn serve(
         }
     }
     connections.close();
-    if tokio::time::timeout(drain_for, connections.wait()).await.is_err() {
+    if tokio::time::timeout(drain_for, connections.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             worker = index,
             open = connections.len(),

@@ -98,14 +98,13 @@ impl Shared {
 fn pick(endpoints: &[Arc<Endpoint>], trail: &Trail, now: Instant) -> usize {
     let cost = |place: usize| {
         let endpoint: &Endpoint = &endpoints[place];
-        machine::cost(endpoint.latency(now).as_secs_f64(), endpoint.in_flight())
+        machine::cost(endpoint.latency_s(now), endpoint.in_flight())
     };
     let draws = (rng::bits(), rng::bits());
     let serves = |place: usize| endpoints[place].resting_until(now).is_none();
     let is_new = |place: usize| !trail.was_tried(endpoints[place].id);
-    let among = |usable: &dyn Fn(usize) -> bool| {
-        machine::pick_among(endpoints.len(), usable, cost, draws)
-    };
+    let among =
+        |usable: &dyn Fn(usize) -> bool| machine::pick_among(endpoints.len(), usable, cost, draws);
     among(&|place| serves(place) && is_new(place))
         // A second try at a serving endpoint beats a first try at one that is known to fail.
         .or_else(|| among(&serves))

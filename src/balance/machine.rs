@@ -10,12 +10,21 @@
 //! | two and more | two different ones at random, the cheaper of them; on a tie the first drawn |
 
 /// Below this an estimate is taken as this. An idle endpoint's latency fades towards zero, and zero times any number in
-/// flight would be free: one endpoint would take all the traffic until its first answer.
+/// flight would be free: one endpoint would take all the traffic until its next answer.
 pub const LATENCY_FLOOR_S: f64 = 1e-6;
 
+/// What one more request costs at an endpoint that is being tried for the first time: more than anywhere else.
+const UNKNOWN_S: f64 = 1e6;
+
 /// Latency times the number that would be under way.
+///
+/// An endpoint of which nothing is known (`latency_s` is exactly zero) is the cheapest for one request and the dearest
+/// while that one is under way: it is tried at once, but nobody follows before it has answered.
 #[must_use]
 pub fn cost(latency_s: f64, inflight: u32) -> f64 {
+    if latency_s == 0.0 {
+        return UNKNOWN_S * f64::from(inflight);
+    }
     latency_s.max(LATENCY_FLOOR_S) * (f64::from(inflight) + 1.0)
 }
 

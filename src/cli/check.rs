@@ -63,12 +63,16 @@ pub fn run(args: &Args) -> ExitCode {
     let findings = match (&loaded, &faults) {
         (Some(loaded), _) => &loaded.warnings,
         (None, Some(faults)) => faults,
-        (None, None) => return out::refuse("the policy neither loads nor has a fault; this is a bug"),
+        (None, None) => {
+            return out::refuse("the policy neither loads nor has a fault; this is a bug");
+        }
     };
     let text = match args.format {
         Format::Json => match json(findings) {
             Ok(list) => format!("{list}\n"),
-            Err(error) => return out::refuse(&format!("the findings cannot be written as JSON: {error}")),
+            Err(error) => {
+                return out::refuse(&format!("the findings cannot be written as JSON: {error}"));
+            }
         },
         Format::Sarif => format!("{}\n", sarif::log(findings)),
         Format::Text => text(findings, loaded.as_ref(), Paint::to(&io::stdout())),
@@ -83,7 +87,9 @@ pub fn exit(findings: &[Fault], strict: bool) -> u8 {
     if findings.iter().any(|fault| unread(&fault)) {
         return out::CANNOT;
     }
-    let refused = findings.iter().any(|fault| strict || fault.severity == Severity::Error);
+    let refused = findings
+        .iter()
+        .any(|fault| strict || fault.severity == Severity::Error);
     if refused { out::FINDINGS } else { 0 }
 }
 
@@ -129,16 +135,27 @@ pub fn text(findings: &[Fault], loaded: Option<&Loaded>, paint: Paint) -> String
         out.push_str(&worst(loaded, paint));
         out.push('\n');
     }
-    let errors = findings.iter().filter(|fault| fault.severity == Severity::Error).count();
+    let errors = findings
+        .iter()
+        .filter(|fault| fault.severity == Severity::Error)
+        .count();
     let warnings = findings.len() - errors;
     let verdict = match (errors, warnings) {
         (0, 0) => paint.green("no findings"),
         (0, _) => paint.yellow(&many(warnings, "warning")),
         (_, 0) => paint.red(&many(errors, "error")),
-        _ => paint.red(&format!("{}, {}", many(errors, "error"), many(warnings, "warning"))),
+        _ => paint.red(&format!(
+            "{}, {}",
+            many(errors, "error"),
+            many(warnings, "warning")
+        )),
     };
     let _ = match loaded {
-        Some(loaded) => writeln!(out, "{}: {verdict}", many(loaded.policy.sources.len(), "file")),
+        Some(loaded) => writeln!(
+            out,
+            "{}: {verdict}",
+            many(loaded.policy.sources.len(), "file")
+        ),
         None => writeln!(out, "{verdict}"),
     };
     out
@@ -154,17 +171,27 @@ pub fn told(fault: &Fault, paint: Paint) -> String {
         Severity::Warn => paint.yellow(&word),
     };
     // The place comes first and may hold the word as part of a path, hence the code behind it.
-    plain.replacen(&format!("  {word} {}", fault.code), &format!("  {painted} {}", fault.code), 1)
+    plain.replacen(
+        &format!("  {word} {}", fault.code),
+        &format!("  {painted} {}", fault.code),
+        1,
+    )
 }
 
 /// The bounds of each route, as a table.
 fn worst(loaded: &Loaded, paint: Paint) -> String {
     let policy = &loaded.policy;
-    let mut rows = vec![["upstream", "route", "tries at most", "latency at most"].map(str::to_owned)];
+    let mut rows =
+        vec![["upstream", "route", "tries at most", "latency at most"].map(str::to_owned)];
     let mut add = |upstream: &str, route: &config::Route| {
         let worst = config::worst_case(route);
         let latency = units::format_duration(worst.latency);
-        rows.push([upstream.to_owned(), route.name.clone(), worst.tries.to_string(), latency]);
+        rows.push([
+            upstream.to_owned(),
+            route.name.clone(),
+            worst.tries.to_string(),
+            latency,
+        ]);
     };
     for upstream in &policy.upstreams {
         for route in upstream.routes.iter().chain([&upstream.base]) {
@@ -174,7 +201,12 @@ fn worst(loaded: &Loaded, paint: Paint) -> String {
     if policy.unmatched == config::Unmatched::Pass {
         add("(unmatched)", &policy.fallback);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let (first, second, third) = (width(0), width(1), width(2));
     let mut out = String::new();
     for (number, [upstream, route, tries, latency]) in rows.iter().enumerate() {
@@ -185,5 +217,9 @@ fn worst(loaded: &Loaded, paint: Paint) -> String {
 }
 
 fn many(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
 }

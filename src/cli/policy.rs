@@ -13,9 +13,6 @@ use crate::config::Effect;
 use crate::config::Loaded;
 use crate::config::Surroundings;
 
-/// The service's name where the policy has none (OpenTelemetry's own variable).
-const SERVICE: &str = "OTEL_SERVICE_NAME";
-
 /// `outrider policy ...`
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -58,8 +55,7 @@ pub fn run(command: &Command) -> ExitCode {
 /// The exit code, after the faults have been told.
 pub fn load(sources: &[PathBuf]) -> Result<Loaded, ExitCode> {
     let paint = Paint::to(&io::stderr());
-    let around = Surroundings { service: std::env::var(SERVICE).ok().filter(|name| !name.is_empty()) };
-    match config::load_with(sources, &around) {
+    match config::load_with(sources, &Surroundings::of_process()) {
         Ok(loaded) => {
             tell(&loaded.warnings, paint);
             Ok(loaded)
@@ -83,7 +79,11 @@ fn tell(faults: &[config::Fault], paint: Paint) {
 pub fn normalised(loaded: &Loaded) -> String {
     const BUILTIN: &str = "builtin";
     let written = |values: &[Effect]| -> Vec<Effect> {
-        values.iter().filter(|effect| effect.origin != BUILTIN).cloned().collect()
+        values
+            .iter()
+            .filter(|effect| effect.origin != BUILTIN)
+            .cloned()
+            .collect()
     };
     let mut out = String::from("apiVersion: outrider.dev/v1\nkind: Policy\n");
     let global = Node::of(&written(&loaded.effective.global));
@@ -100,7 +100,12 @@ pub fn normalised(loaded: &Loaded) -> String {
         };
         match current {
             Some((known, base)) if known == index => {
-                let own: Vec<Effect> = route.values.iter().filter(|effect| !stands(base, effect)).cloned().collect();
+                let own: Vec<Effect> = route
+                    .values
+                    .iter()
+                    .filter(|effect| !stands(base, effect))
+                    .cloned()
+                    .collect();
                 let _ = writeln!(out, "      - match: {}", text(&route.route));
                 Node::of(&own).print(&mut out, "        ");
             }
@@ -121,7 +126,8 @@ pub fn normalised(loaded: &Loaded) -> String {
 }
 
 fn stands(base: &[Effect], effect: &Effect) -> bool {
-    base.iter().any(|known| known.path == effect.path && known.value == effect.value)
+    base.iter()
+        .any(|known| known.path == effect.path && known.value == effect.value)
 }
 
 /// Dotted paths as a tree, in the order in which they come.
@@ -137,10 +143,14 @@ impl Node {
         for effect in effects {
             let mut node = &mut root;
             for part in effect.path.split('.') {
-                let place = node.children.iter().position(|(name, _)| name == part).unwrap_or_else(|| {
-                    node.children.push((part.to_owned(), Node::default()));
-                    node.children.len() - 1
-                });
+                let place = node
+                    .children
+                    .iter()
+                    .position(|(name, _)| name == part)
+                    .unwrap_or_else(|| {
+                        node.children.push((part.to_owned(), Node::default()));
+                        node.children.len() - 1
+                    });
                 node = &mut node.children[place].1;
             }
             node.value = Some(effect.value.clone());
@@ -160,22 +170,30 @@ impl Node {
     }
 
     fn flow(&self) -> String {
-        match &self.value {
-            Some(value) => plain(value),
-            None => {
-                let inside: Vec<String> = self.children.iter().map(|(name, child)| format!("{name}: {}", child.flow())).collect();
-                format!("{{ {} }}", inside.join(", "))
-            }
+        if let Some(value) = &self.value {
+            return plain(value);
         }
+        let inside = self
+            .children
+            .iter()
+            .map(|(name, child)| format!("{name}: {}", child.flow()));
+        format!("{{ {} }}", inside.collect::<Vec<_>>().join(", "))
     }
 }
 
 /// A value as YAML reads it back; a list keeps its brackets.
 fn plain(value: &str) -> String {
     // An IPv6 address has brackets too, but a port behind them.
-    match value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    match value
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(items) => {
-            let items: Vec<String> = items.split(", ").filter(|item| !item.is_empty()).map(plain).collect();
+            let items: Vec<String> = items
+                .split(", ")
+                .filter(|item| !item.is_empty())
+                .map(plain)
+                .collect();
             format!("[{}]", items.join(", "))
         }
         None => text(value),
@@ -188,5 +206,9 @@ fn text(value: &str) -> String {
     let bare = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
         && value.chars().all(inside)
         && !value.ends_with(':');
-    if bare { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+    if bare {
+        value.to_owned()
+    } else {
+        serde_json::Value::from(value).to_string()
+    }
 }

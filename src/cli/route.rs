@@ -80,31 +80,59 @@ impl Target {
     /// # Errors
     /// If it has no host, userinfo, or another scheme.
     pub fn parse(text: &str) -> Result<Target, String> {
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = whole.parse().map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+        let whole = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let uri: Uri = whole
+            .parse()
+            .map_err(|error| format!("`{text}` is not a URL: {error}"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            other => return Err(format!("the scheme is `{}`, not http or https", other.unwrap_or_default())),
+            other => {
+                return Err(format!(
+                    "the scheme is `{}`, not http or https",
+                    other.unwrap_or_default()
+                ));
+            }
         };
-        let authority = uri.authority().ok_or_else(|| format!("`{text}` has no host"))?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| format!("`{text}` has no host"))?;
         if authority.as_str().contains('@') {
-            return Err("a URL with a user name in it is refused; no such request is forwarded".to_owned());
+            return Err(
+                "a URL with a user name in it is refused; no such request is forwarded".to_owned(),
+            );
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
             return Err(format!("`{text}` has no host"));
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Target { host, port, path: uri.path().to_owned(), tls })
+        Ok(Target {
+            host,
+            port,
+            path: uri.path().to_owned(),
+            tls,
+        })
     }
 }
 
 fn method(text: &str) -> Result<Method, String> {
     // Methods are case-sensitive (RFC 9110 section 9.1): `get` would be forwarded, and would match no route.
-    let method: Method = text.parse().map_err(|_| format!("`{text}` is not a method"))?;
+    let method: Method = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a method"))?;
     let upper = text.to_ascii_uppercase();
-    if upper == text { Ok(method) } else { Err(format!("methods are case-sensitive; did you mean `{upper}`?")) }
+    if upper == text {
+        Ok(method)
+    } else {
+        Err(format!(
+            "methods are case-sensitive; did you mean `{upper}`?"
+        ))
+    }
 }
 
 /// The command.
@@ -149,12 +177,17 @@ pub fn choose<'a>(policy: &'a Policy, method: &str, target: &'a Target) -> Chose
             .min_by_key(|(matcher, _)| Reverse(matcher.specificity()))
             .map_or(&upstream.base, |(_, route)| route),
     };
-    Chosen { upstream, route, target }
+    Chosen {
+        upstream,
+        route,
+        target,
+    }
 }
 
 impl Chosen<'_> {
     fn name(&self) -> &str {
-        self.upstream.map_or("(unmatched)", |(_, upstream)| &upstream.name)
+        self.upstream
+            .map_or("(unmatched)", |(_, upstream)| &upstream.name)
     }
 
     /// What the settings do not say by themselves.
@@ -162,11 +195,19 @@ impl Chosen<'_> {
         let mut notes = Vec::new();
         if self.upstream.is_none() {
             notes.push(match policy.unmatched {
-                Unmatched::Deny => "no upstream names this host, and `unmatched: deny`: answered 403 `unmatched`".to_owned(),
-                Unmatched::Pass => "no upstream names this host: forwarded with the defaults".to_owned(),
+                Unmatched::Deny => {
+                    "no upstream names this host, and `unmatched: deny`: answered 403 `unmatched`"
+                        .to_owned()
+                }
+                Unmatched::Pass => {
+                    "no upstream names this host: forwarded with the defaults".to_owned()
+                }
             });
         }
-        if self.upstream.is_some_and(|(_, upstream)| upstream.protocol == Protocol::Tcp) {
+        if self
+            .upstream
+            .is_some_and(|(_, upstream)| upstream.protocol == Protocol::Tcp)
+        {
             notes.push("`protocol: tcp`: tunnelled as it is; nothing below but the connect timeout applies".to_owned());
         } else if self.target.tls {
             notes.push("the application encrypts by itself: tunnelled; retry and breaker cannot see inside".to_owned());
@@ -176,9 +217,15 @@ impl Chosen<'_> {
 
     fn endpoints(&self) -> String {
         match self.upstream.map(|(_, upstream)| &upstream.endpoints) {
-            Some(Endpoints::Static(list)) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Some(Endpoints::Static(list)) => list
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
             Some(Endpoints::Dns) => format!("dns: {}:{}", self.target.host, self.target.port),
-            Some(Endpoints::Original) | None => "original: where the application dialled".to_owned(),
+            Some(Endpoints::Original) | None => {
+                "original: where the application dialled".to_owned()
+            }
         }
     }
 
@@ -192,19 +239,34 @@ impl Chosen<'_> {
             ("upstream", self.name().to_owned()),
             ("route", self.route.name.clone()),
             ("endpoints", self.endpoints()),
-            ("worst case", format!("{} tries, {latency}", worst.tries).replace("1 tries", "1 try")),
+            (
+                "worst case",
+                format!("{} tries, {latency}", worst.tries).replace("1 tries", "1 try"),
+            ),
         ] {
             let _ = writeln!(out, "{title:10}  {value}");
         }
         for note in self.notes(&loaded.policy) {
             let _ = writeln!(out, "{:10}  {note}", "note");
         }
-        let Some(effective) = self.effective(loaded) else { return out };
-        let width = |of: fn(&config::Effect) -> &str| effective.iter().map(|e| of(e).chars().count()).max().unwrap_or(0);
+        let Some(effective) = self.effective(loaded) else {
+            return out;
+        };
+        let width = |of: fn(&config::Effect) -> &str| {
+            effective
+                .iter()
+                .map(|e| of(e).chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let (path, value) = (width(|e| &e.path), width(|e| &e.value).min(24));
         out.push('\n');
         for effect in effective {
-            let _ = writeln!(out, "{:path$}  {:value$}  {}", effect.path, effect.value, effect.origin);
+            let _ = writeln!(
+                out,
+                "{:path$}  {:value$}  {}",
+                effect.path, effect.value, effect.origin
+            );
         }
         out
     }
@@ -232,6 +294,9 @@ impl Chosen<'_> {
 
     fn effective<'l>(&self, loaded: &'l Loaded) -> Option<&'l [config::Effect]> {
         let index = self.upstream.map(|(index, _)| index);
-        loaded.effective.find(index, &self.route.name).map(|route| route.values.as_slice())
+        loaded
+            .effective
+            .find(index, &self.route.name)
+            .map(|route| route.values.as_slice())
     }
 }

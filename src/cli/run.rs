@@ -76,4 +76,3 @@ pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
         .or_else(|_| bare.map(|address| SocketAddr::new(address, 53)))
         .map_err(|_| format!("`{text}` is not an IP address with an optional port, such as `10.96.0.10` or `[fd00::a]:53`"))
 }
-

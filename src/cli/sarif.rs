@@ -1,5 +1,7 @@
 //! Findings as SARIF 2.1.0 (OASIS), for code scanning and editors. Pure: findings in, one JSON value out.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 use serde_json::json;
 
@@ -77,16 +79,35 @@ fn uri(path: &str) -> String {
     let mut uri = String::with_capacity(path.len() + 8);
     if path.starts_with('/') {
         uri.push_str("file://");
-    } else if path.split('/').next().is_some_and(|first| first.contains(':')) {
+    } else if path
+        .split('/')
+        .next()
+        .is_some_and(|first| first.contains(':'))
+    {
         // Otherwise what stands before the colon would be read as a scheme.
         uri.push_str("./");
     }
     for byte in path.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'@' | b'+' | b',' | b'=' => {
+            b'A'..=b'Z'
+            | b'a'..=b'z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'/'
+            | b':'
+            | b'@'
+            | b'+'
+            | b','
+            | b'=' => {
                 uri.push(char::from(byte));
             }
-            other => uri.push_str(&format!("%{other:02X}")),
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(uri, "%{other:02X}");
+            }
         }
     }
     uri

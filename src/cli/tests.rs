@@ -42,7 +42,8 @@ upstreams:
 ";
 
 fn good(text: &str) -> Loaded {
-    config::parse("p.yaml", text).unwrap_or_else(|faults| panic!("{}", config::fault::render_all(&faults)))
+    config::parse("p.yaml", text)
+        .unwrap_or_else(|faults| panic!("{}", config::fault::render_all(&faults)))
 }
 
 fn target(url: &str) -> Target {
@@ -56,11 +57,16 @@ fn arguments_are_consistent() {
 
 #[test]
 fn every_command_has_examples_in_its_help() {
-    let mut todo = vec![Cli::command()];
-    while let Some(mut command) = todo.pop() {
+    let mut left = vec![Cli::command()];
+    while let Some(mut command) = left.pop() {
         let name = command.get_name().to_owned();
         let help = command.render_long_help().to_string();
-        todo.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned());
+        left.extend(
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .cloned(),
+        );
         assert!(help.contains("Examples:"), "{name}: {help}");
         for line in help.lines() {
             assert!(line.chars().count() <= 125, "{name}: {line}");
@@ -70,8 +76,23 @@ fn every_command_has_examples_in_its_help() {
 
 #[test]
 fn a_run_needs_a_policy_and_sensible_numbers() {
-    let parsed = |arguments: &[&str]| Cli::try_parse_from(std::iter::once("outrider").chain(arguments.iter().copied()));
-    assert!(parsed(&["run", "a.yaml", "b.yaml", "--workers", "2", "--drain", "1m", "--dns", "10.0.0.1"]).is_ok());
+    let parsed = |arguments: &[&str]| {
+        Cli::try_parse_from(std::iter::once("outrider").chain(arguments.iter().copied()))
+    };
+    assert!(
+        parsed(&[
+            "run",
+            "a.yaml",
+            "b.yaml",
+            "--workers",
+            "2",
+            "--drain",
+            "1m",
+            "--dns",
+            "10.0.0.1"
+        ])
+        .is_ok()
+    );
     for wrong in [
         &["run"][..],
         &["run", "a.yaml", "--workers", "0"],
@@ -113,8 +134,12 @@ fn a_fault_without_colour_is_told_as_it_displays() {
 
 #[test]
 fn findings_as_json_have_exactly_the_promised_fields() {
-    let bare = Fault { hint: None, ..fault(Severity::Warn, 0) };
-    let list = check::json(&[fault(Severity::Error, 9), bare]).expect("text and numbers can be written");
+    let bare = Fault {
+        hint: None,
+        ..fault(Severity::Warn, 0)
+    };
+    let list =
+        check::json(&[fault(Severity::Error, 9), bare]).expect("text and numbers can be written");
     let expected = "[\
         {\"file\":\"conf d/outrider.yaml\",\"line\":9,\"column\":14,\"severity\":\"error\",\"code\":\"OR012\",\
         \"message\":\"unknown key `budjet` in retry\",\"hint\":\"did you mean `budget`?\"},\
@@ -129,10 +154,14 @@ fn sarif_places_a_fault_and_knows_the_whole_catalogue() {
     let log = sarif::log(&[fault(Severity::Error, 9), fault(Severity::Warn, 0)]);
     assert_eq!(log["version"], "2.1.0");
     let run = &log["runs"][0];
-    let rules = run["tool"]["driver"]["rules"].as_array().expect("rules is a list");
+    let rules = run["tool"]["driver"]["rules"]
+        .as_array()
+        .expect("rules is a list");
     assert_eq!(rules.len(), config::fault::CATALOGUE.len());
     let result = &run["results"][0];
-    let index = result["ruleIndex"].as_u64().expect("the code is in the catalogue") as usize;
+    let index = result["ruleIndex"]
+        .as_u64()
+        .expect("the code is in the catalogue") as usize;
     assert_eq!(rules[index]["id"], result["ruleId"]);
     let place = &result["locations"][0]["physicalLocation"];
     assert_eq!(place["artifactLocation"]["uri"], "conf%20d/outrider.yaml");
@@ -140,14 +169,22 @@ fn sarif_places_a_fault_and_knows_the_whole_catalogue() {
     assert_eq!(place["region"]["endColumn"], 20);
     let whole = &run["results"][1];
     assert_eq!(whole["level"], "warning");
-    assert!(whole["locations"][0]["physicalLocation"].get("region").is_none(), "a region begins at line 1");
+    assert!(
+        whole["locations"][0]["physicalLocation"]
+            .get("region")
+            .is_none(),
+        "a region begins at line 1"
+    );
 }
 
 #[test]
 fn exit_codes_follow_the_findings() {
     let warn = || fault(Severity::Warn, 9);
     let error = || fault(Severity::Error, 9);
-    let unread = Fault { code: config::fault::code::UNREADABLE.code, ..error() };
+    let unread = Fault {
+        code: config::fault::code::UNREADABLE.code,
+        ..error()
+    };
     assert_eq!(check::exit(&[], true), 0);
     assert_eq!(check::exit(&[warn()], false), 0);
     assert_eq!(check::exit(&[warn()], true), out::FINDINGS);
@@ -160,9 +197,15 @@ fn check_tells_the_worst_case_of_each_route() {
     let loaded = good(GOOD);
     let text = check::text(&[], Some(&loaded), Paint(false));
     let row = |upstream: &str, route: &str| {
-        let line = text.lines().find(|line| line.starts_with(upstream) && line.contains(route));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(upstream) && line.contains(route));
         let line = line.unwrap_or_else(|| panic!("no row {upstream} {route} in\n{text}"));
-        line.split_whitespace().rev().take(2).map(str::to_owned).collect::<Vec<_>>()
+        line.split_whitespace()
+            .rev()
+            .take(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(row("payments.shop", " * "), ["2s", "4"]);
     assert_eq!(row("payments.shop", "GET /reports/**"), ["30s", "4"]);
@@ -174,12 +217,23 @@ fn check_tells_the_worst_case_of_each_route() {
 #[test]
 fn urls_are_read_as_a_client_would_send_them() {
     let read = |url: &str| {
-        let Target { host, port, path, tls } = target(url);
+        let Target {
+            host,
+            port,
+            path,
+            tls,
+        } = target(url);
         (host, port, path, tls)
     };
     let is = |host: &str, port, path: &str, tls| (host.to_owned(), port, path.to_owned(), tls);
-    assert_eq!(read("http://payments.shop/charges?a=b"), is("payments.shop", 80, "/charges", false));
-    assert_eq!(read("payments.shop:8080"), is("payments.shop", 8080, "/", false));
+    assert_eq!(
+        read("http://payments.shop/charges?a=b"),
+        is("payments.shop", 80, "/charges", false)
+    );
+    assert_eq!(
+        read("payments.shop:8080"),
+        is("payments.shop", 8080, "/", false)
+    );
     assert_eq!(read("https://[::1]/x"), is("::1", 443, "/x", true));
     for wrong in ["ftp://a/", "http://u:p@a/", "http:///x", "a b", ""] {
         assert!(Target::parse(wrong).is_err(), "{wrong:?}");
@@ -192,12 +246,27 @@ fn the_most_specific_upstream_and_route_take_a_request() {
     let chosen = |method: &str, url: &str| {
         let target = target(url);
         let chosen = route::choose(&loaded.policy, method, &target);
-        (chosen.upstream.map(|(index, _)| index), chosen.route.name.clone())
+        (
+            chosen.upstream.map(|(index, _)| index),
+            chosen.route.name.clone(),
+        )
     };
-    assert_eq!(chosen("GET", "http://payments.shop/reports/7"), (Some(0), "GET /reports/**".to_owned()));
-    assert_eq!(chosen("POST", "http://payments.shop/reports/7"), (Some(0), "*".to_owned()));
-    assert_eq!(chosen("GET", "http://stock.shop/reports/7"), (Some(1), "*".to_owned()));
-    assert_eq!(chosen("GET", "http://elsewhere.example/"), (None, "*".to_owned()));
+    assert_eq!(
+        chosen("GET", "http://payments.shop/reports/7"),
+        (Some(0), "GET /reports/**".to_owned())
+    );
+    assert_eq!(
+        chosen("POST", "http://payments.shop/reports/7"),
+        (Some(0), "*".to_owned())
+    );
+    assert_eq!(
+        chosen("GET", "http://stock.shop/reports/7"),
+        (Some(1), "*".to_owned())
+    );
+    assert_eq!(
+        chosen("GET", "http://elsewhere.example/"),
+        (None, "*".to_owned())
+    );
 }
 
 #[test]
@@ -208,21 +277,43 @@ fn route_tells_values_with_their_origins() {
     let text = chosen.text(&loaded);
     assert!(text.contains("worst case  4 tries, 30s\n"), "{text}");
     assert!(text.contains("cannot see inside"), "{text}");
-    let total = text.lines().find(|line| line.starts_with("timeout.total")).expect("the deadline is listed");
-    assert!(total.contains("30s") && total.ends_with("upstreams[0].routes[0]:7"), "{total}");
+    let total = text
+        .lines()
+        .find(|line| line.starts_with("timeout.total"))
+        .expect("the deadline is listed");
+    assert!(
+        total.contains("30s") && total.ends_with("upstreams[0].routes[0]:7"),
+        "{total}"
+    );
     let json = chosen.json(&loaded);
     assert_eq!(json["worst_case"]["tries"], 4);
     assert_eq!(json["worst_case"]["latency_ms"], 30_000.0);
     let values = json["values"].as_array().expect("values is a list");
-    assert!(values.iter().any(|value| value["path"] == "retry.max" && value["origin"] == "upstreams[0]:4"), "{json}");
+    assert!(
+        values
+            .iter()
+            .any(|value| value["path"] == "retry.max" && value["origin"] == "upstreams[0]:4"),
+        "{json}"
+    );
 }
 
 /// Paths and values of every route, without origins.
 fn in_force(loaded: &Loaded) -> Vec<(String, String, Vec<(String, String)>)> {
-    let pairs = |values: &[config::Effect]| values.iter().map(|e| (e.path.clone(), e.value.clone())).collect();
+    let pairs = |values: &[config::Effect]| {
+        values
+            .iter()
+            .map(|e| (e.path.clone(), e.value.clone()))
+            .collect()
+    };
     let routes = loaded.effective.routes.iter();
-    let mut all: Vec<_> = routes.map(|r| (r.upstream.clone(), r.route.clone(), pairs(&r.values))).collect();
-    all.push(("policy".to_owned(), String::new(), pairs(&loaded.effective.global)));
+    let mut all: Vec<_> = routes
+        .map(|r| (r.upstream.clone(), r.route.clone(), pairs(&r.values)))
+        .collect();
+    all.push((
+        "policy".to_owned(),
+        String::new(),
+        pairs(&loaded.effective.global),
+    ));
     all
 }
 
@@ -255,6 +346,10 @@ upstreams:
         let again = config::parse("shown.yaml", &shown)
             .unwrap_or_else(|faults| panic!("{shown}\n{}", config::fault::render_all(&faults)));
         assert_eq!(in_force(&loaded), in_force(&again), "{shown}");
-        assert_eq!(policy::normalised(&again), shown, "normalising twice changes nothing");
+        assert_eq!(
+            policy::normalised(&again),
+            shown,
+            "normalising twice changes nothing"
+        );
     }
 }

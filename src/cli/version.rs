@@ -26,7 +26,11 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     let commit = option_env!("OUTRIDER_COMMIT").unwrap_or("unknown");
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
     let text = if args.json {
         let object = json!({

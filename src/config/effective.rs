@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::build::Built;
 use super::layers::Held;
 use super::layers::Merged;
 use super::layers::Origin;
-use super::lift::Built;
 use super::value::Value;
 
 /// One value in force.

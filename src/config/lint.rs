@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use super::Bind;
+use super::build::Built;
+use super::build::BuiltUpstream;
+use super::build::rank;
 use super::fault::Place;
 use super::fault::Sink;
 use super::fault::code;
@@ -10,9 +13,6 @@ use super::layers::Held;
 use super::layers::Merged;
 use super::layers::Origin;
 use super::lift;
-use super::lift::Built;
-use super::lift::BuiltUpstream;
-use super::lift::rank;
 use super::value::Value;
 use super::worst;
 use crate::kit::fields::Fields;

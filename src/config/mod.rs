@@ -1,9 +1,10 @@
 //! The policy language: YAML in, one immutable [`Policy`] out, or every fault at once.
 //!
 //! The way of a file: `source` (read, unwrap ConfigMaps) -> `dom` (YAML with spans) -> `decode` (checked against the one
-//! registry of keys in `spec`) -> `layers` (precedence and origin) -> `lift` (typed settings) -> `lint`. Nothing on this way
-//! stops at its first fault, and nothing that is understood but not enforced is let through in silence.
+//! registry of keys in `spec`) -> `layers` and `build` (precedence and origin) -> `lint` and `lift` (typed settings).
+//! Nothing on this way stops at its first fault, and nothing that is understood but not enforced is let through in silence.
 
+mod build;
 mod decode;
 mod dom;
 mod effective;
@@ -166,6 +167,17 @@ pub struct Surroundings {
     pub service: Option<String>,
 }
 
+impl Surroundings {
+    /// What the environment of this process says.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let service = std::env::var("OTEL_SERVICE_NAME").ok();
+        Self {
+            service: service.filter(|name| !name.is_empty()),
+        }
+    }
+}
+
 /// Reads files and directories (their `*.yaml`, in name order) and merges them into one policy.
 ///
 /// # Errors
@@ -236,7 +248,7 @@ fn finish(
         .iter()
         .map(|document| decode::document(document, &mut sink))
         .collect();
-    let built = lift::build(&blocks, &mut sink);
+    let built = build::build(&blocks, &mut sink);
     lint::run(&built, &mut sink);
     if sink.refuses() {
         return Err(sink.finish());

@@ -137,7 +137,13 @@ impl Blocks {
             Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
             Kind::Share { .. } => json!({ "type": "string", "pattern": SHARE }),
             Kind::Rate { .. } => json!({ "type": "string", "pattern": RATE }),
-            Kind::Count(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
+            // Templates like to quote; the bounds hold for numbers, the pattern for texts.
+            Kind::Count(low, high) => json!({
+                "type": ["integer", "string"],
+                "minimum": low,
+                "maximum": high,
+                "pattern": "^(0|[1-9][0-9]*)$",
+            }),
             Kind::Flag => json!({ "enum": [true, false, "on", "off", "yes", "no"] }),
             Kind::Words(words) if words.contains(&"off") => {
                 let mut all: Vec<Json> = words.iter().map(|word| json!(word)).collect();

@@ -76,11 +76,7 @@ impl H1 {
 }
 
 /// Opens HTTP/1.1 to the endpoint of `pool`, without sending anything yet.
-pub(super) async fn handshake(
-    pool: &Rc<Pool>,
-    slot: Slot,
-    connect: Duration,
-) -> Result<H1, Fault> {
+pub(super) async fn handshake(pool: &Rc<Pool>, slot: Slot, connect: Duration) -> Result<H1, Fault> {
     let stream = pool.connect(connect).await?;
     let (sender, connection) = builder()
         .handshake(TokioIo::new(stream))
@@ -169,8 +165,10 @@ async fn exchange(
         .await
     };
     match answered {
-        Some(Ok(response)) => respond(pool, h1, response, idle)
-            .map_err(|fault| Failure { fault, unsent: None }),
+        Some(Ok(response)) => respond(pool, h1, response, idle).map_err(|fault| Failure {
+            fault,
+            unsent: None,
+        }),
         Some(Err(mut error)) => Err(Failure {
             unsent: error.take_message(),
             fault: fault_of(&error.into_error(), trail),

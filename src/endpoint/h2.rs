@@ -107,7 +107,10 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
 fn refusal(error: hyper::Error, trail: &crate::http::Trail) -> Fault {
     let mut fault = fault_of(&error, trail);
     let text = error_chain(&error);
-    if fault.reason == Reason::Reset && text.contains("refused stream") {
+    let is_unprocessed = text.contains("refused stream")
+        // GOAWAY without an error, told to a stream beyond the last one that was taken.
+        || text.contains("connection error received: not a result of an error");
+    if fault.reason == Reason::Reset && is_unprocessed {
         fault.reason = Reason::Refused;
         fault.sent = Sent::No;
     }
@@ -130,7 +133,11 @@ async fn obtain(pool: &Rc<Pool>, patience: Patience) -> Result<(Rc<H2>, bool), F
         let now = clock::now();
         let found = {
             let connections = pool.h2().borrow();
-            connections.iter().rev().find(|h2| h2.has_room(now)).cloned()
+            connections
+                .iter()
+                .rev()
+                .find(|h2| h2.has_room(now))
+                .cloned()
         };
         if let Some(h2) = found {
             return Ok((h2, true));

@@ -19,7 +19,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -56,18 +55,17 @@ impl Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             in_flight: AtomicU32::new(0),
-            latency: Mutex::new(PeakEwma::new(ewma::INITIAL, ewma::DECAY, now)),
+            latency: Mutex::new(PeakEwma::new(ewma::DECAY, now)),
             resting_until: Mutex::new(None),
             resting: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         })
     }
 
-    /// What sending one more request here would cost, in seconds of expected waiting.
+    /// The latency estimate in seconds; zero while nothing is known.
     #[must_use]
-    pub fn cost(&self, now: Instant) -> f64 {
-        let in_flight = f64::from(self.in_flight.load(Ordering::Relaxed));
-        self.latency.lock().seconds(now) * (in_flight + 1.0)
+    pub fn latency_s(&self, now: Instant) -> f64 {
+        self.latency.lock().seconds(now)
     }
 
     /// Requests being handled here by all workers.
@@ -76,14 +74,11 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The peak EWMA of the time to a response head.
-    #[must_use]
-    pub fn latency(&self, now: Instant) -> Duration {
-        Duration::try_from_secs_f64(self.latency.lock().seconds(now)).unwrap_or_default()
-    }
-
     /// Takes the endpoint out of the rotation until `until` (ejection).
+    ///
+    /// What was known of its latency is forgotten: it may come back as another, and is tried at once then.
     pub fn rest(&self, until: Instant) {
+        *self.latency.lock() = PeakEwma::new(ewma::DECAY, until);
         *self.resting_until.lock() = Some(until);
         self.resting.store(true, Ordering::Release);
     }

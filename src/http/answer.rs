@@ -31,6 +31,10 @@ pub fn answer(
         "proxy-status",
         text(format!("outrider; error={}", fault.reason.word())),
     );
+    if fault.reason.ends_connection() {
+        // HTTP/2 has no such field and its encoder leaves it out: there the stream ends, and the connection may stay.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(id) = request_id {
         headers.insert("x-request-id", id.clone());
     }
@@ -72,7 +76,10 @@ fn grpc_answer(fault: &Fault) -> Response<ResponseBody> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_code(fault.reason))));
+    headers.insert(
+        "grpc-status",
+        HeaderValue::from(u16::from(grpc_code(fault.reason))),
+    );
     headers.insert(
         "grpc-message",
         text(format!("outrider: {}", fault.reason.word())),

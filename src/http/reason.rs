@@ -104,6 +104,17 @@ reasons! {
     Panic = "panic", 500, "The proxy failed while handling the request.";
 }
 
+impl Reason {
+    /// Whether the client's connection cannot be used after it: nobody can tell where its next request begins.
+    #[must_use]
+    pub const fn ends_connection(self) -> bool {
+        match self.status() {
+            400 | 408 | 413 | 414 | 431 => true,
+            _ => matches!(self, Self::Draining | Self::ConnectionLimit),
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

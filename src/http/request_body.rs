@@ -266,7 +266,11 @@ impl Body for RequestBody {
                     .skip(reader.next)
                     .map(|chunk| chunk.len() as u64)
                     .sum();
-                let rest = source.incoming.as_ref().map(Body::size_hint).unwrap_or_default();
+                let rest = source
+                    .incoming
+                    .as_ref()
+                    .map(Body::size_hint)
+                    .unwrap_or_default();
                 match rest.exact() {
                     Some(exact) => SizeHint::with_exact(exact + waiting),
                     None => SizeHint::default(),

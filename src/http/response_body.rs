@@ -121,9 +121,8 @@ impl ResponseBody {
             }
             Kind::Here(incoming) => Pin::new(incoming).poll_frame(cx).map(|frame| {
                 frame.map(|result| {
-                    result.map_err(|error| {
-                        Fault::maybe_sent(Reason::ResponseAborted).because(error)
-                    })
+                    result
+                        .map_err(|error| Fault::maybe_sent(Reason::ResponseAborted).because(error))
                 })
             }),
             Kind::Driven(body) => body.as_mut().poll_frame(cx),

@@ -10,9 +10,9 @@ use std::time::Instant;
 /// estimate; about the time in which a pause for garbage collection should be forgotten.
 pub const DECAY: Duration = Duration::from_secs(10);
 
-/// What an endpoint is taken to cost before its first answer: as slow as a call inside a region may reasonably be, so
-/// that a new endpoint is tried soon but does not take all the traffic until it has proved itself.
-pub const INITIAL: Duration = Duration::from_millis(30);
+/// What an endpoint is taken to take once it has failed and was never known to answer: as slow as a call inside a region
+/// may reasonably be. A refusal within a microsecond must not make it the fastest of all.
+pub const UNPROVED: Duration = Duration::from_millis(30);
 
 /// Peak EWMA of one endpoint's latency.
 #[derive(Debug, Clone)]
@@ -23,19 +23,20 @@ pub struct PeakEwma {
 }
 
 impl PeakEwma {
-    /// Starts at `initial` and forgets with the time constant `decay`.
+    /// Knows nothing yet, which reads as zero, and will forget with the time constant `decay`.
     #[must_use]
-    pub fn new(initial: Duration, decay: Duration, now: Instant) -> Self {
+    pub fn new(decay: Duration, now: Instant) -> Self {
         Self {
             decay: decay.max(Duration::from_nanos(1)),
-            seconds: initial.as_secs_f64(),
+            seconds: 0.0,
             at: now,
         }
     }
 
     /// Takes in the latency of a call that was answered.
     pub fn observe(&mut self, latency: Duration, now: Instant) {
-        let sample = latency.as_secs_f64();
+        // Zero means that nothing is known.
+        let sample = latency.as_secs_f64().max(1e-9);
         self.seconds = if sample >= self.seconds {
             sample
         } else {
@@ -48,11 +49,16 @@ impl PeakEwma {
     /// Takes in a call that failed. It can only raise the estimate: an endpoint that refuses within a microsecond would
     /// otherwise look like the fastest and draw all the traffic into the hole.
     pub fn observe_failure(&mut self, latency: Duration, now: Instant) {
-        self.seconds = self.seconds.max(latency.as_secs_f64());
+        let known = if self.seconds == 0.0 {
+            UNPROVED.as_secs_f64()
+        } else {
+            self.seconds
+        };
+        self.seconds = known.max(latency.as_secs_f64());
         self.at = self.at.max(now);
     }
 
-    /// The estimate at `now`, in seconds. It fades while nothing is observed, so that an endpoint that was slow once is
+    /// The estimate at `now`, in seconds; exactly zero if nothing was observed. It fades while nothing is observed, so that an endpoint that was slow once is
     /// tried again.
     #[must_use]
     pub fn seconds(&self, now: Instant) -> f64 {

@@ -276,7 +276,7 @@ fn walk_budget_holds_in_every_window() {
 #[test]
 fn ewma_jumps_to_a_worse_sample_and_comes_back_slowly() {
     let now = walk::start();
-    let mut latency = PeakEwma::new(millis(30), OVER, now);
+    let mut latency = PeakEwma::new(OVER, now);
     latency.observe(millis(500), now);
     assert!((latency.seconds(now) - 0.5).abs() < 1e-9);
     latency.observe(millis(10), now + millis(100));
@@ -290,9 +290,19 @@ fn ewma_jumps_to_a_worse_sample_and_comes_back_slowly() {
 }
 
 #[test]
+fn ewma_knows_nothing_at_first_and_never_forgets_that_it_knew() {
+    let now = walk::start();
+    let mut latency = PeakEwma::new(OVER, now);
+    assert!(latency.seconds(now) == 0.0);
+    latency.observe(millis(0), now);
+    assert!(latency.seconds(now) > 0.0, "an answer at once is an answer");
+}
+
+#[test]
 fn ewma_fades_while_idle() {
     let now = walk::start();
-    let latency = PeakEwma::new(millis(1000), OVER, now);
+    let mut latency = PeakEwma::new(OVER, now);
+    latency.observe(millis(1000), now);
     assert!((latency.seconds(now + OVER) - 0.3679).abs() < 1e-3);
     assert!(
         latency.seconds(now - secs(5)) <= 1.0,
@@ -303,7 +313,7 @@ fn ewma_fades_while_idle() {
 #[test]
 fn ewma_a_failure_never_makes_it_better() {
     let now = walk::start();
-    let mut latency = PeakEwma::new(millis(30), OVER, now);
+    let mut latency = PeakEwma::new(OVER, now);
     for i in 0..1000 {
         latency.observe_failure(millis(0), now + millis(i));
     }
@@ -316,7 +326,7 @@ fn ewma_a_failure_never_makes_it_better() {
 fn walk_ewma_stays_within_its_samples() {
     walk::seeds(|draws| {
         let mut now = walk::start();
-        let mut latency = PeakEwma::new(millis(30), millis(1 + draws.below(20_000)), now);
+        let mut latency = PeakEwma::new(millis(1 + draws.below(20_000)), now);
         let mut peak: f64 = 0.030;
         for _ in 0..100 {
             now += draws.pause();

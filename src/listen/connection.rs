@@ -94,12 +94,7 @@ pub struct Settings {
 }
 
 /// Serves one connection to its end.
-pub fn serve<I, H>(
-    stream: I,
-    handler: H,
-    way: Rc<Way>,
-    settings: Rc<Settings>,
-) -> LocalFuture<()>
+pub fn serve<I, H>(stream: I, handler: H, way: Rc<Way>, settings: Rc<Settings>) -> LocalFuture<()>
 where
     I: Stream + 'static,
     H: Handler,
@@ -154,7 +149,14 @@ async fn not_http<I, H>(
 {
     if !way.leads_somewhere() {
         if verdict.is_some() {
-            turn_away(&mut stream, Reason::MalformedRequest, handler, way, settings).await;
+            turn_away(
+                &mut stream,
+                Reason::MalformedRequest,
+                handler,
+                way,
+                settings,
+            )
+            .await;
         }
         return;
     }
@@ -196,11 +198,16 @@ where
 {
     let heard = Heard::new();
     let service = Requests::new(handler, &way, &settings, &heard);
-    let tap = Tap::new(stream, first, Arc::clone(&heard), Arc::clone(&settings.refuse));
+    let tap = Tap::new(
+        stream,
+        first,
+        Arc::clone(&heard),
+        Arc::clone(&settings.refuse),
+    );
     let mut builder = http1::Builder::new();
     builder
-        // An application that half-closes after its request still wants the answer.
-        .half_close(true)
+        // A client that closes its side has left, as nginx and Envoy take it: work for it is given up.
+        .half_close(false)
         .max_header_size(usize::try_from(settings.limits.head).unwrap_or(usize::MAX))
         .max_buf_size(buffer_for(settings.limits.head))
         .header_read_timeout(None);
@@ -245,7 +252,13 @@ where
 {
     let heard = Heard::new();
     let service = Requests::new(handler, &way, &settings, &heard);
-    let tap = Tap::new(stream, first, Arc::clone(&heard), Arc::clone(&settings.refuse)).without_lines();
+    let tap = Tap::new(
+        stream,
+        first,
+        Arc::clone(&heard),
+        Arc::clone(&settings.refuse),
+    )
+    .without_lines();
     let mut connection = pin!(
         http2::Builder::new(LocalExec)
             .timer(TokioTimer::new())

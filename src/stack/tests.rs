@@ -299,7 +299,11 @@ async fn an_open_breaker_refuses_once_and_says_when_to_come_back() {
     let (outcome, _) = rooms.send(Method::GET, &upstream).await;
     assert_eq!(reason(&outcome), Some(Reason::BreakerOpen));
     assert!(outcome.is_err_and(|fault| fault.retry_after.is_some()));
-    assert_eq!(upstream.tries(), before, "nothing is sent and nothing is retried");
+    assert_eq!(
+        upstream.tries(),
+        before,
+        "nothing is sent and nothing is retried"
+    );
 }
 
 #[tokio::test(start_paused = true)]

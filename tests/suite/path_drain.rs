@@ -1,6 +1,7 @@
 //! SIGTERM: nothing new, everything begun is finished, and the exit is 0.
 
 use crate::path_forward::PLAIN;
+use crate::support::STEP;
 use crate::support::call::Call;
 use crate::support::client::Raw;
 use crate::support::h2client::H2;
@@ -23,7 +24,11 @@ async fn refuses_new(proxy: &Proxy) {
             Err(_) => Some(()),
             Ok(mut raw) => {
                 raw.offer(&Call::get("/new").bytes()).await;
-                let reply = raw.try_reply("GET").await.ok().flatten()?;
+                // A port that is still open but served by nobody would keep clients waiting.
+                let reply = tokio::time::timeout(10 * STEP, raw.try_reply("GET"))
+                    .await
+                    .ok()?;
+                let reply = reply.ok().flatten()?;
                 (reply.reason() == Some("draining")).then_some(())
             }
         }
@@ -40,7 +45,7 @@ async fn what_is_in_flight_is_finished() {
         _ => Act::Answer(Answer::ok("x")),
     })
     .await;
-    let mut proxy = Setup::shop(&[origin.addr], PLAIN)
+    let mut proxy = Setup::shop(&[origin.addr], &format!("{PLAIN}\ntimeout: 60s"))
         .args(&["--drain", "20s"])
         .start()
         .await;
@@ -82,7 +87,7 @@ async fn http2_streams_are_finished_too() {
         H2Act::Hold(held.clone(), Box::new(H2Act::grpc(b"\0\0\0\0\x01a", 0)))
     })
     .await;
-    let mut proxy = Setup::shop(&[origin.addr], PLAIN)
+    let mut proxy = Setup::shop(&[origin.addr], &format!("{PLAIN}\ntimeout: 60s"))
         .args(&["--drain", "20s"])
         .start()
         .await;
@@ -106,7 +111,7 @@ async fn http2_streams_are_finished_too() {
 async fn what_never_ends_is_cut_at_the_bound() {
     let origin = Origin::start(|_| Act::Silence).await;
     let server = Tcp::start(Manner::Echo).await;
-    let mut proxy = Setup::shop(&[origin.addr], PLAIN)
+    let mut proxy = Setup::shop(&[origin.addr], &format!("{PLAIN}\ntimeout: 60s"))
         .args(&["--drain", "200ms"])
         .start()
         .await;
@@ -143,7 +148,7 @@ async fn an_idle_proxy_ends_at_once() {
 #[tokio::test]
 async fn no_answered_request_is_cut_under_load() {
     let origin = Origin::always(Answer::ok("x")).await;
-    let mut proxy = Setup::shop(&[origin.addr], PLAIN)
+    let mut proxy = Setup::shop(&[origin.addr], &format!("{PLAIN}\ntimeout: 60s"))
         .args(&["--drain", "20s"])
         .start()
         .await;

@@ -14,7 +14,7 @@ const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
 #[tokio::test]
 async fn a_chunked_body_that_breaks_its_framing_is_refused() {
-    let bodies: [(&str, String); 20] = [
+    let bodies: [(&str, String); 17] = [
         (
             "a size that is no number",
             "zz\r\nhello\r\n0\r\n\r\n".into(),
@@ -45,18 +45,6 @@ async fn a_chunked_body_that_breaks_its_framing_is_refused() {
         ("a bare LF behind the data", "5\r\nhello\n0\r\n\r\n".into()),
         ("a bare CR behind the size", "5\rhello\r\n0\r\n\r\n".into()),
         ("a NUL in the size", "5\0\r\nhello\r\n0\r\n\r\n".into()),
-        (
-            "a length among the trailers",
-            "5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n".into(),
-        ),
-        (
-            "a coding among the trailers",
-            "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
-        ),
-        (
-            "a host among the trailers",
-            "5\r\nhello\r\n0\r\nHost: evil.test\r\n\r\n".into(),
-        ),
         (
             "a folded trailer",
             "5\r\nhello\r\n0\r\nX-A: 1\r\n 2\r\n\r\n".into(),
@@ -104,6 +92,36 @@ async fn a_chunked_body_that_breaks_its_framing_is_refused() {
         (origin.open() <= 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn trailers_that_would_reframe_are_refused() {
+    let origin = Origin::always(Answer::ok("x")).await;
+    let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
+    for trailer in [
+        "Content-Length: 9",
+        "Transfer-Encoding: chunked",
+        "Host: evil.test",
+        "Content_Length: 9",
+    ] {
+        let mut raw = Raw::connect(proxy.outbound).await;
+        let body = format!("5\r\nhello\r\n0\r\n{trailer}\r\n\r\n");
+        raw.offer(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{body}{NEXT}").as_bytes())
+            .await;
+        let reply = raw.reply("POST").await;
+        assert_eq!(reply.reason(), Some("invalid_body"), "{trailer}");
+        reply.is_own(400, &["invalid_body"]);
+        // The body did end where it said, so what follows may be served, or the connection may end.
+        if let Ok(Some(next)) = raw.try_reply("GET").await {
+            next.is(200);
+        }
+    }
+    for seen in origin.seen() {
+        assert!(
+            seen.fault.is_none() && (seen.target == "/smuggled" || !seen.whole),
+            "{seen:?}"
+        );
+    }
 }
 
 #[tokio::test]

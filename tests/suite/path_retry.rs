@@ -254,7 +254,7 @@ async fn retry_after_is_honoured_within_the_deadline() {
 async fn retries_never_become_a_storm() {
     const CALLS: usize = 400;
     let origin = Origin::always(Answer::status(503)).await;
-    let budget = "budget: { share: 20%, over: 10s, floor: 1/s }, backoff: { base: 0ms, max: 0ms, jitter: none }";
+    let budget = "budget: { share: 20%, over: 10s, floor: 1/s }, backoff: { base: 1ms, max: 1ms, jitter: none }";
     let proxy = shop(origin.addr, &format!("max: 3, {budget}"))
         .start()
         .await;

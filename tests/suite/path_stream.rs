@@ -268,14 +268,12 @@ async fn a_response_cut_by_the_origin_is_cut_for_the_client() {
     for path in ["/length", "/chunks", "/bad-chunk"] {
         let mut raw = proxy.connect().await;
         raw.send(&Call::get(path).bytes()).await;
-        let fault = raw
-            .try_reply("GET")
-            .await
-            .expect_err("a cut response must not look whole");
-        assert!(
-            matches!(fault, Fault::Short(_) | Fault::Io(_)),
-            "{path}: {fault}"
+        // What was not sent yet may also be held back as a whole.
+        let cut = matches!(
+            raw.try_reply("GET").await,
+            Ok(None) | Err(Fault::Short(_) | Fault::Io(_))
         );
+        assert!(cut, "{path}: a cut response must not look whole");
         assert_eq!(
             proxy.logged_path(path).await["reason"],
             "response_aborted",

@@ -199,7 +199,7 @@ async fn routes_have_their_own_time() {
     let mut slow = proxy.connect().await;
     slow.send(&Call::get("/reports/yearly/2025").bytes()).await;
     for _ in 0..3 {
-        proxy.get("/reports").await.is_own(504, &["deadline"]);
+        proxy.get("/report").await.is_own(504, &["deadline"]);
     }
     gate.open();
     slow.reply("GET").await.is(200);

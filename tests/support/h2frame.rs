@@ -172,25 +172,25 @@ fn status_of(block: &[u8]) -> Option<u16> {
 
 /// Decimal digits out of their Huffman codes (RFC 7541 appendix B): 0 to 2 have five bits, 3 to 9 six.
 fn digits(bytes: &[u8]) -> Vec<u8> {
-    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-    let mut rest = bits.as_str();
+    let mut bits = bytes
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
+    let mut next = |code: u8| bits.next().map(|bit| code << 1 | bit);
     let mut out = Vec::new();
-    while rest.len() >= 5 {
-        let (five, six) = (
-            u8::from_str_radix(&rest[..5], 2),
-            rest.get(..6).map(|six| u8::from_str_radix(six, 2)),
-        );
-        if let Ok(digit @ 0..=2) = five {
-            out.push(b'0' + digit);
-            rest = &rest[5..];
-        } else if let Some(Ok(code @ 0x19..=0x1f)) = six {
-            out.push(b'3' + (code - 0x19));
-            rest = &rest[6..];
-        } else {
-            break;
+    loop {
+        let mut code = Some(0);
+        for _ in 0..5 {
+            code = code.and_then(&mut next);
+        }
+        match code {
+            Some(digit @ 0..=2) => out.push(b'0' + digit),
+            Some(more) => match next(more) {
+                Some(code @ 0x19..=0x1f) => out.push(b'3' + (code - 0x19)),
+                _ => return out,
+            },
+            None => return out,
         }
     }
-    out
 }
 
 /// Reads one frame; `None` at the end of the stream, in order or not.

@@ -24,6 +24,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -316,7 +317,7 @@ async fn serve_raw(
                     decided = Some(script(connection, nth));
                     nth += 1;
                 }
-                let at_once = matches!(decided, Some(RawAct::Reset(_) | RawAct::GoAwayUnprocessed));
+                let at_once = matches!(decided, Some(RawAct::Reset(_)));
                 if let Some(act) = decided.filter(|_| ends || at_once) {
                     decided = None;
                     raw_act(&mut io, stream, act).await?;
@@ -352,9 +353,12 @@ async fn raw_act(io: &mut TcpStream, stream: u32, act: RawAct) -> Option<()> {
         h2frame::write(io, frame).await.ok()?;
     }
     // A goodbye that leaves the stream unprocessed also ends the connection, as a restarting server does.
-    if act == RawAct::GoAwayUnprocessed {
-        None
-    } else {
-        Some(())
+    if act != RawAct::GoAwayUnprocessed {
+        return Some(());
     }
+    // Closed in order: a reset could overtake the goodbye.
+    io.shutdown().await.ok()?;
+    let mut waste = [0; 1024];
+    while io.read(&mut waste).await.ok()? > 0 {}
+    None
 }

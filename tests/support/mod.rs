@@ -47,10 +47,10 @@ where
             tokio::time::sleep(STEP).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(found) => found,
-        Err(_elapsed) => panic!("never came within {PATIENCE:?}: {what}"),
+    if let Ok(found) = tokio::time::timeout(PATIENCE, looking).await {
+        return found;
     }
+    panic!("never came within {PATIENCE:?}: {what}")
 }
 
 /// Bounds a future, so that a hang is a failure with a name.
@@ -58,8 +58,8 @@ where
 /// # Panics
 /// After [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(done) => done,
-        Err(_elapsed) => panic!("hung for {PATIENCE:?}: {what}"),
+    if let Ok(done) = tokio::time::timeout(PATIENCE, future).await {
+        return done;
     }
+    panic!("hung for {PATIENCE:?}: {what}")
 }

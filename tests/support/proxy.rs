@@ -189,6 +189,11 @@ impl Proxy {
         call.to(self.outbound).await
     }
 
+    /// The same request several times at once, each on a connection of its own.
+    pub async fn at_once(&self, count: usize, call: &Call) -> Vec<Reply> {
+        futures_util::future::join_all((0..count).map(|_| self.call(call))).await
+    }
+
     pub async fn get(&self, target: &str) -> Reply {
         self.call(&Call::get(target)).await
     }

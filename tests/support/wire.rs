@@ -87,7 +87,7 @@ impl Head {
         for line in lines {
             fields.push(field(line)?);
         }
-        if let Some(odd) = first.chars().find(|c| c.is_control() || !c.is_ascii()) {
+        if let Some(odd) = first.chars().find(char::is_ascii_control) {
             return rule(format!("{odd:?} in the start line {first:?}"));
         }
         Ok(Head {

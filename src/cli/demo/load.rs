@@ -22,13 +22,13 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-use crate::clock;
 use crate::cli::demo::origin::Stage;
 use crate::cli::demo::policy::APP_TIMEOUT;
 use crate::cli::demo::policy::HOST;
 use crate::cli::demo::tally::End;
 use crate::cli::demo::tally::Sample;
 use crate::cli::demo::tally::Tally;
+use crate::clock;
 
 /// Requests a second to each side.
 pub const RATE: u32 = 200;
@@ -49,8 +49,13 @@ pub struct Side {
 /// # Errors
 /// When no runtime can be had.
 pub fn send(stage: &Stage, sides: Vec<Side>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sides: Vec<Rc<Lane>> = sides.into_iter().map(|side| Rc::new(Lane::new(side))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let sides: Vec<Rc<Lane>> = sides
+        .into_iter()
+        .map(|side| Rc::new(Lane::new(side)))
+        .collect();
     LocalSet::new().block_on(&runtime, pace(stage, &sides));
     Ok(())
 }
@@ -73,7 +78,11 @@ async fn pace(stage: &Stage, sides: &[Rc<Lane>]) {
                 let how = side.request(number).await;
                 side.under_way.set(side.under_way.get() - 1);
                 let end = clock::now().saturating_duration_since(began);
-                side.tally.lock().add(Sample { begin: due, end, how });
+                side.tally.lock().add(Sample {
+                    begin: due,
+                    end,
+                    how,
+                });
             });
         }
     }
@@ -97,8 +106,15 @@ struct Target {
 
 impl Lane {
     fn new(side: Side) -> Lane {
-        let target = |address| Target { address, idle: RefCell::default() };
-        Lane { targets: side.targets.into_iter().map(target).collect(), tally: side.tally, under_way: Cell::new(0) }
+        let target = |address| Target {
+            address,
+            idle: RefCell::default(),
+        };
+        Lane {
+            targets: side.targets.into_iter().map(target).collect(),
+            tally: side.tally,
+            under_way: Cell::new(0),
+        }
     }
 
     async fn request(&self, number: u32) -> End {
@@ -134,7 +150,11 @@ impl Target {
         self.read(fresh, response).await
     }
 
-    async fn read(&self, connection: Connection, response: http::Response<hyper::body::Incoming>) -> Result<u16, ()> {
+    async fn read(
+        &self,
+        connection: Connection,
+        response: http::Response<hyper::body::Incoming>,
+    ) -> Result<u16, ()> {
         let status = response.status().as_u16();
         response.into_body().collect().await.map_err(drop)?;
         if !connection.is_closed() {
@@ -153,8 +173,9 @@ impl Target {
     async fn connect(&self) -> io::Result<Connection> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
             // How it ended shows in the request that rode on it.
             let _ = connection.await;

@@ -23,6 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,8 +40,8 @@ use crate::cli::demo::table::Column;
 use crate::cli::demo::table::Snapshot;
 use crate::cli::demo::tally::Tally;
 use crate::cli::out;
-use crate::kit::units;
 use crate::config;
+use crate::kit::units;
 
 /// Between two looks at the metrics: how exactly the times of the breaker's story are known.
 const LOOK: Duration = Duration::from_millis(50);
@@ -83,7 +84,9 @@ pub fn run(args: &Args) -> ExitCode {
     match play(args) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has left: the demo has no audience.
-        Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Trouble::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(trouble) => out::refuse(&trouble.to_string()),
     }
 }
@@ -116,34 +119,36 @@ fn play(args: &Args) -> Result<(), Trouble> {
     let admin = running.admin().ok_or(Trouble::Port("admin"))?;
 
     let mut screen = Screen::open(args.json);
-    screen.intro(&shown, load::RATE, args.duration).map_err(Trouble::Output)?;
+    screen
+        .intro(&shown, load::RATE, args.duration)
+        .map_err(Trouble::Output)?;
 
     let tallies: [Arc<Mutex<Tally>>; 2] = Default::default();
     let sides = vec![
-        Side { targets: origin.doors(0).to_vec(), tally: Arc::clone(&tallies[0]) },
-        Side { targets: vec![outbound], tally: Arc::clone(&tallies[1]) },
+        Side {
+            targets: origin.doors(0).to_vec(),
+            tally: Arc::clone(&tallies[0]),
+        },
+        Side {
+            targets: vec![outbound],
+            tally: Arc::clone(&tallies[1]),
+        },
     ];
-    let sender = std::thread::Builder::new()
-        .name("demo-load".into())
-        .spawn({
-            let stage = Arc::clone(&stage);
-            move || load::send(&stage, sides)
-        })
+    let sender = send(&stage, sides).map_err(Trouble::Load)?;
+    let mut watch = Watch {
+        stage: &stage,
+        origin: &origin,
+        tallies: &tallies,
+        story: Story::default(),
+        blind: None,
+    };
+    watch
+        .until_sent(&sender, admin, &mut screen)
+        .map_err(Trouble::Output)?;
+    sender
+        .join()
+        .map_err(|_| Trouble::Load(io::Error::other("its thread panicked")))?
         .map_err(Trouble::Load)?;
-
-    let mut watch = Watch { stage: &stage, origin: &origin, tallies: &tallies, story: Story::default(), blind: None };
-    let mut drawn = Duration::ZERO;
-    while !sender.is_finished() {
-        std::thread::sleep(LOOK);
-        let elapsed = stage.elapsed();
-        watch.look(admin);
-        let every = if screen.redraws() { REDRAW } else { LINE };
-        if elapsed.saturating_sub(drawn) >= every && elapsed < args.duration {
-            drawn = elapsed;
-            screen.show(&watch.snapshot(elapsed)).map_err(Trouble::Output)?;
-        }
-    }
-    sender.join().map_err(|_| Trouble::Load(io::Error::other("its thread panicked")))?.map_err(Trouble::Load)?;
     watch.look(admin);
     running.stop();
     if let Some(error) = watch.blind.take() {
@@ -152,16 +157,32 @@ fn play(args: &Args) -> Result<(), Trouble> {
     let report = watch.report();
     screen.end(&report).map_err(Trouble::Output)?;
     if args.json {
-        let object = report.json().map_err(|error| Trouble::Output(error.into()))?;
+        let object = report
+            .json()
+            .map_err(|error| Trouble::Output(error.into()))?;
         out::line(&object).map_err(Trouble::Output)?;
     }
     Ok(())
 }
 
+/// The application, on a thread of its own.
+fn send(stage: &Arc<Stage>, sides: Vec<Side>) -> io::Result<JoinHandle<io::Result<()>>> {
+    let stage = Arc::clone(stage);
+    std::thread::Builder::new()
+        .name("demo-load".into())
+        .spawn(move || load::send(&stage, sides))
+}
+
 /// outrider itself, as `run` starts it, on free ports and without signals.
 fn start(shown: &str) -> Result<app::Running, Trouble> {
     let loaded = config::parse("demo.yaml", &policy::whole(shown)).map_err(|faults| {
-        Trouble::Policy(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        Trouble::Policy(
+            faults
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        )
     })?;
     let options = app::Options {
         workers: Some(1),
@@ -185,6 +206,32 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Looks and shows until everything has been sent and answered.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the main thread of the demo carries no requests"
+    )]
+    fn until_sent<T>(
+        &mut self,
+        sender: &JoinHandle<T>,
+        admin: SocketAddr,
+        screen: &mut Screen,
+    ) -> io::Result<()> {
+        let every = if screen.redraws() { REDRAW } else { LINE };
+        let total = self.stage.script().total();
+        let mut drawn = Duration::ZERO;
+        while !sender.is_finished() {
+            std::thread::sleep(LOOK);
+            self.look(admin);
+            let elapsed = self.stage.elapsed();
+            if elapsed.saturating_sub(drawn) >= every && elapsed < total {
+                drawn = elapsed;
+                screen.show(&self.snapshot(elapsed))?;
+            }
+        }
+        Ok(())
+    }
+
     fn look(&mut self, admin: SocketAddr) {
         match scrape::look(admin) {
             Ok(view) => {
@@ -197,7 +244,11 @@ impl Watch<'_> {
 
     fn column(&self, side: usize, elapsed: Duration) -> Column {
         let tally = self.tallies[side].lock();
-        Column { now: tally.last_second(elapsed), figures: tally.figures(), tries: self.origin.tries(side) }
+        Column {
+            now: tally.last_second(elapsed),
+            figures: tally.figures(),
+            tries: self.origin.tries(side),
+        }
     }
 
     fn snapshot(&self, elapsed: Duration) -> Snapshot {
@@ -221,7 +272,10 @@ impl Watch<'_> {
         let [left, right] = self.tallies;
         let (left, right) = (left.lock(), right.lock());
         let (ok, all) = right.between(up, closed.unwrap_or(script.total()));
-        let retriable = (left.retriable_success(script, closed), right.retriable_success(script, closed));
+        let retriable = (
+            left.retriable_success(script, closed),
+            right.retriable_success(script, closed),
+        );
         let by_phase = (left.by_phase(script), right.by_phase(script));
         drop((left, right));
         Report {

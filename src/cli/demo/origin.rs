@@ -31,12 +31,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use crate::clock;
 use crate::cli::demo::script::Behaviour;
 use crate::cli::demo::script::ENDPOINTS;
 use crate::cli::demo::script::SLOW;
 use crate::cli::demo::script::Script;
 use crate::cli::demo::script::scramble;
+use crate::clock;
 
 /// Doors of each endpoint: straight, and through outrider.
 pub const SIDES: usize = 2;
@@ -52,7 +52,11 @@ impl Stage {
     /// A stage with the curtain down.
     #[must_use]
     pub fn new(script: Script, seed: u64) -> Arc<Stage> {
-        Arc::new(Stage { script, began: OnceLock::new(), seed })
+        Arc::new(Stage {
+            script,
+            began: OnceLock::new(),
+            seed,
+        })
     }
 
     /// The script.
@@ -69,7 +73,9 @@ impl Stage {
     /// How far the play is; zero before it began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.began.get().map_or(Duration::ZERO, |began| clock::now().saturating_duration_since(*began))
+        self.began.get().map_or(Duration::ZERO, |began| {
+            clock::now().saturating_duration_since(*began)
+        })
     }
 }
 
@@ -114,22 +120,37 @@ impl Origin {
         }
         let tries: Arc<Tries> = Arc::default();
         let stop = Arc::new(Notify::new());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("demo-origin".into()).spawn({
-            let (stage, tries, stop) = (Arc::clone(stage), Arc::clone(&tries), Arc::clone(&stop));
-            move || {
-                let doors = listeners.into_iter().map(|(side, endpoint, listener)| {
-                    let door = Door { side, endpoint, stage: Arc::clone(&stage), tries: Arc::clone(&tries) };
-                    (door, listener)
-                });
-                let local = LocalSet::new();
-                for (door, listener) in doors {
-                    local.spawn_local(door.open(listener));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("demo-origin".into())
+            .spawn({
+                let (stage, tries, stop) =
+                    (Arc::clone(stage), Arc::clone(&tries), Arc::clone(&stop));
+                move || {
+                    let doors = listeners.into_iter().map(|(side, endpoint, listener)| {
+                        let door = Door {
+                            side,
+                            endpoint,
+                            stage: Arc::clone(&stage),
+                            tries: Arc::clone(&tries),
+                        };
+                        (door, listener)
+                    });
+                    let local = LocalSet::new();
+                    for (door, listener) in doors {
+                        local.spawn_local(door.open(listener));
+                    }
+                    runtime.block_on(local.run_until(stop.notified()));
                 }
-                runtime.block_on(local.run_until(stop.notified()));
-            }
-        })?;
-        Ok(Origin { doors, tries, stop, thread: Some(thread) })
+            })?;
+        Ok(Origin {
+            doors,
+            tries,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The addresses of one side's doors.
@@ -167,7 +188,9 @@ struct Door {
 
 impl Door {
     async fn open(self, listener: std::net::TcpListener) {
-        let Ok(listener) = TcpListener::from_std(listener) else { return };
+        let Ok(listener) = TcpListener::from_std(listener) else {
+            return;
+        };
         let door = Rc::new(self);
         loop {
             let Ok((stream, _)) = listener.accept().await else {
@@ -190,9 +213,7 @@ impl Door {
         let doomed = Rc::new(Notify::new());
         let service = service_fn(|_: Request<Incoming>| {
             let (door, doomed) = (Rc::clone(&self), Rc::clone(&doomed));
-            async move {
-                Ok::<_, Infallible>(door.play(&doomed).await)
-            }
+            async move { Ok::<_, Infallible>(door.play(&doomed).await) }
         });
         let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::select! {
@@ -230,7 +251,9 @@ impl Door {
     }
 
     fn behaviour(&self) -> Behaviour {
-        self.stage.script.behaviour(self.endpoint, self.stage.elapsed())
+        self.stage
+            .script
+            .behaviour(self.endpoint, self.stage.elapsed())
     }
 
     fn count(&self, behaviour: Behaviour) {
@@ -248,7 +271,11 @@ fn reset(stream: TcpStream) {
 }
 
 fn answer(status: StatusCode) -> Response<Full<Bytes>> {
-    let body: &'static [u8] = if status.is_success() { b"{\"paid\":true}\n" } else { b"{\"paid\":false}\n" };
+    let body: &'static [u8] = if status.is_success() {
+        b"{\"paid\":true}\n"
+    } else {
+        b"{\"paid\":false}\n"
+    };
     let mut response = Response::new(Full::new(Bytes::from_static(body)));
     *response.status_mut() = status;
     response

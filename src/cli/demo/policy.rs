@@ -16,8 +16,16 @@ const WRITTEN_FOR: Duration = Duration::from_secs(30);
 /// The part of the policy worth showing: everything but the ports.
 #[must_use]
 pub fn shown(endpoints: &[SocketAddr], total: Duration) -> String {
-    let list = endpoints.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
-    let (over, open, base) = (scaled(2000, 1000, total), scaled(500, 150, total), scaled(500, 100, total));
+    let list = endpoints
+        .iter()
+        .map(|a| format!("\"{a}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let (over, open, base) = (
+        scaled(2000, 1000, total),
+        scaled(500, 150, total),
+        scaled(500, 100, total),
+    );
     let open_max = open * 2;
     format!(
         "upstreams:
@@ -34,7 +42,9 @@ pub fn shown(endpoints: &[SocketAddr], total: Duration) -> String {
 /// The whole text: loopback, free ports, nothing else.
 #[must_use]
 pub fn whole(shown: &str) -> String {
-    format!("service: demo\nlisten: {{ outbound: \"127.0.0.1:0\", explicit: off, admin: \"127.0.0.1:0\" }}\n{shown}")
+    format!(
+        "service: demo\nlisten: {{ outbound: \"127.0.0.1:0\", explicit: off, admin: \"127.0.0.1:0\" }}\n{shown}"
+    )
 }
 
 fn scaled(millis: u64, least: u64, total: Duration) -> u64 {

@@ -60,9 +60,13 @@ pub fn look(admin: SocketAddr) -> io::Result<View> {
     stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {admin}\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .unwrap_or((answer.as_str(), ""));
     if head.split_whitespace().nth(1) != Some("200") {
-        return Err(io::Error::other("the admin port did not answer 200 to GET /metrics"));
+        return Err(io::Error::other(
+            "the admin port did not answer 200 to GET /metrics",
+        ));
     }
     Ok(read(body))
 }
@@ -96,10 +100,9 @@ fn light(view: &mut View, labels: &str, value: f64) {
         Some(_) if value < 0.5 => return,
         Some("open") => Light::Open,
         Some("half_open" | "half-open") => Light::HalfOpen,
-        Some(_) => Light::Closed,
         None if value >= 1.5 => Light::Open,
         None if value >= 0.5 => Light::HalfOpen,
-        None => Light::Closed,
+        Some(_) | None => Light::Closed,
     };
     // Of several breakers the worst is shown.
     if state as u8 > view.state as u8 {
@@ -122,5 +125,9 @@ fn sample(line: &str) -> Option<(&str, &str, f64)> {
 }
 
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    labels.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
+    labels.split(',').find_map(|pair| {
+        pair.strip_prefix(name)?
+            .strip_prefix("=\"")?
+            .strip_suffix('"')
+    })
 }

@@ -24,12 +24,25 @@ impl Screen {
     #[must_use]
     pub fn open(json: bool) -> Screen {
         let (out, terminal, paint): (Box<dyn Write>, bool, Paint) = if json {
-            (Box::new(io::stderr()), io::stderr().is_terminal(), Paint::to(&io::stderr()))
+            (
+                Box::new(io::stderr()),
+                io::stderr().is_terminal(),
+                Paint::to(&io::stderr()),
+            )
         } else {
-            (Box::new(io::stdout()), io::stdout().is_terminal(), Paint::to(&io::stdout()))
+            (
+                Box::new(io::stdout()),
+                io::stdout().is_terminal(),
+                Paint::to(&io::stdout()),
+            )
         };
         let dumb = std::env::var_os("TERM").is_none_or(|value| value == "dumb");
-        Screen { out, terminal: terminal && !dumb, paint, drawn: 0 }
+        Screen {
+            out,
+            terminal: terminal && !dumb,
+            paint,
+            drawn: 0,
+        }
     }
 
     /// Whether the table is drawn over itself.

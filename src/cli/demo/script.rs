@@ -61,7 +61,11 @@ impl Script {
             all[cast[part]] = behaviour;
             all
         };
-        let phase = |name, share, endpoints| Phase { name, share, endpoints };
+        let phase = |name, share, endpoints| Phase {
+            name,
+            share,
+            endpoints,
+        };
         Script {
             total,
             phases: vec![
@@ -119,7 +123,11 @@ impl Script {
         self.phases
             .iter()
             .map(|phase| {
-                let up = phase.endpoints.iter().filter(|b| b.answers_at_all()).count();
+                let up = phase
+                    .endpoints
+                    .iter()
+                    .filter(|b| b.answers_at_all())
+                    .count();
                 f64::from(phase.share) / 100.0 * up as f64 / ENDPOINTS as f64
             })
             .sum()

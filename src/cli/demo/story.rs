@@ -57,7 +57,10 @@ impl Story {
     /// When `event` first happened at or after `from`.
     #[must_use]
     pub fn first(&self, event: Event, from: Duration) -> Option<Duration> {
-        self.events.iter().find(|(at, e)| *e == event && *at >= from).map(|(at, _)| *at)
+        self.events
+            .iter()
+            .find(|(at, e)| *e == event && *at >= from)
+            .map(|(at, _)| *at)
     }
 
     /// When the breaker closed for good after `recovery`; `None` when it is not closed at the last look.
@@ -66,7 +69,12 @@ impl Story {
         if self.last.state != Light::Closed {
             return None;
         }
-        let last_closed = self.events.iter().rev().find(|(_, e)| *e == Event::Closed).map(|(at, _)| *at);
+        let last_closed = self
+            .events
+            .iter()
+            .rev()
+            .find(|(_, e)| *e == Event::Closed)
+            .map(|(at, _)| *at);
         last_closed.filter(|at| *at >= recovery)
     }
 }

@@ -84,7 +84,9 @@ impl Report<'_> {
     #[must_use]
     pub fn recovery_s(&self) -> Option<f64> {
         let (_, up) = self.script.outage();
-        self.story.closed_after(up).map(|closed| (closed - up).as_secs_f64())
+        self.story
+            .closed_after(up)
+            .map(|closed| closed.saturating_sub(up).as_secs_f64())
     }
 
     /// The one object of `--json`, on one line.
@@ -108,31 +110,19 @@ impl Report<'_> {
     /// The words.
     #[must_use]
     pub fn words(&self, paint: Paint) -> String {
-        let (left, right) = (&self.straight, &self.outrider);
         let mut out = String::new();
-        let _ = writeln!(out, "{}", paint.bold(&row("", "straight", "through outrider")));
-        let some = |share: f64| percent(Some(share));
-        let success = (some(left.figures.success), some(right.figures.success));
-        let _ = writeln!(out, "{}", row("success", &success.0, &success.1));
-        let phases = self.script.phases().zip(self.by_phase.0.iter().zip(&self.by_phase.1));
-        for ((_, _, phase), (left, right)) in phases {
-            let _ = writeln!(out, "{}", paint.dim(&row(&format!("- {}", phase.name), &some(*left), &some(*right))));
+        let heads = paint.bold(&row("", "straight", "through outrider"));
+        let _ = writeln!(out, "{heads}");
+        for (title, left, right) in self.rows() {
+            let line = row(&title, &left, &right);
+            let detail = title.starts_with('-');
+            let line = if detail { paint.dim(&line) } else { line };
+            let _ = writeln!(out, "{line}");
         }
-        for (title, left, right) in [
-            ("- while one was up (*)", some(self.retriable.0), some(self.retriable.1)),
-            ("requests", left.figures.requests.to_string(), right.figures.requests.to_string()),
-            ("p50 of the answered", millis(left.figures.p50_ms), millis(right.figures.p50_ms)),
-            ("p99 of the answered", millis(left.figures.p99_ms), millis(right.figures.p99_ms)),
-            ("tries at the origin", left.tries.all.to_string(), right.tries.all.to_string()),
-            ("- in the outage", left.tries.down.to_string(), right.tries.down.to_string()),
-            ("tries per request", ratio(left), ratio(right)),
-        ] {
-            let _ = writeln!(out, "{}", row(title, &left, &right));
-        }
+        let alone = percent(Some(self.script.expected_straight()));
         let _ = writeln!(
             out,
-            "\nThe faults alone leave a caller that asks once {}.",
-            percent(Some(self.script.expected_straight()))
+            "\nThe faults alone leave a caller that asks once {alone}."
         );
         let _ = writeln!(out, "{}", self.told());
         let note = "(*) without the outage, and without the time the breaker then took to close";
@@ -140,21 +130,66 @@ impl Report<'_> {
         out
     }
 
+    /// Title, straight, through outrider. A title that begins with a dash is a part of the row above.
+    fn rows(&self) -> Vec<(String, String, String)> {
+        let (left, right) = (&self.straight, &self.outrider);
+        let shares =
+            |title: String, left, right| (title, percent(Some(left)), percent(Some(right)));
+        let mut rows = vec![shares(
+            "success".to_owned(),
+            left.figures.success,
+            right.figures.success,
+        )];
+        let both = self.by_phase.0.iter().zip(&self.by_phase.1);
+        for ((_, _, phase), (left, right)) in self.script.phases().zip(both) {
+            rows.push(shares(format!("- {}", phase.name), *left, *right));
+        }
+        let (one_up, one_up_through) = self.retriable;
+        rows.push(shares(
+            "while one was up (*)".to_owned(),
+            one_up,
+            one_up_through,
+        ));
+        let mut add = |title: &str, of: fn(&Column) -> String| {
+            rows.push((title.to_owned(), of(left), of(right)));
+        };
+        add("requests", |side| side.figures.requests.to_string());
+        add("p50 of the answered", |side| millis(side.figures.p50_ms));
+        add("p99 of the answered", |side| millis(side.figures.p99_ms));
+        add("tries at the origin", |side| side.tries.all.to_string());
+        add("- in the outage", |side| side.tries.down.to_string());
+        add("tries per request", ratio);
+        rows
+    }
+
     /// The breaker's story as sentences.
     fn told(&self) -> String {
         let (down, up) = self.script.outage();
         let mut told = String::new();
         let ejections = self.story.count(Event::Ejected);
-        let _ = write!(told, "Ejections: {ejections}. Retries: {}. ", self.story.view().retries);
+        let _ = write!(
+            told,
+            "Ejections: {ejections}. Retries: {}. ",
+            self.story.view().retries
+        );
         let Some(opened) = self.story.first(Event::Opened, Duration::ZERO) else {
             told.push_str("The breaker never opened.");
             return told;
         };
         let _ = write!(told, "The breaker opened at {}", at(opened));
         if opened >= down {
-            let _ = write!(told, ", {} after the last endpoint went down", at(opened - down));
+            let _ = write!(
+                told,
+                ", {} after the last endpoint went down",
+                at(opened.saturating_sub(down))
+            );
         }
-        let probed = self.story.events.iter().filter(|(t, e)| *e == Event::Probing && *t < up).count();
+        let probed = self
+            .story
+            .events
+            .iter()
+            .filter(|(t, e)| *e == Event::Probing && *t < up)
+            .count();
         match probed {
             0 => {}
             1 => told.push_str(", probed once in vain"),
@@ -168,12 +203,16 @@ impl Report<'_> {
                     told,
                     ", and closed at {}, {} after the recovery ({} requests refused or lost meanwhile).",
                     at(closed),
-                    at(closed - up),
+                    at(closed.saturating_sub(up)),
                     self.lost_in_recovery
                 );
             }
             None => {
-                let _ = write!(told, ", and is {} at the end.", self.story.view().state.word());
+                let _ = write!(
+                    told,
+                    ", and is {} at the end.",
+                    self.story.view().state.word()
+                );
             }
         }
         told

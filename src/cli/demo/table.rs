@@ -29,7 +29,11 @@ impl Column {
     /// Tries for each request sent; 0 before the first.
     #[must_use]
     pub fn tries_per_request(&self) -> f64 {
-        if self.figures.requests == 0 { 0.0 } else { self.tries.all as f64 / self.figures.requests as f64 }
+        if self.figures.requests == 0 {
+            0.0
+        } else {
+            self.tries.all as f64 / self.figures.requests as f64
+        }
     }
 }
 
@@ -71,11 +75,31 @@ pub fn live(snapshot: &Snapshot, paint: Paint) -> String {
     let heads = row("", "straight", "through outrider");
     let _ = writeln!(out, "{}", paint.dim(&heads));
     let titles = [
-        ("success, last second", graded(left.now, paint), graded(right.now, paint)),
-        ("success, so far", graded(so_far(left), paint), graded(so_far(right), paint)),
-        ("p50", cell(&millis(left.figures.p50_ms)), cell(&millis(right.figures.p50_ms))),
-        ("p99", cell(&millis(left.figures.p99_ms)), cell(&millis(right.figures.p99_ms))),
-        ("requests sent", cell(&left.figures.requests.to_string()), cell(&right.figures.requests.to_string())),
+        (
+            "success, last second",
+            graded(left.now, paint),
+            graded(right.now, paint),
+        ),
+        (
+            "success, so far",
+            graded(so_far(left), paint),
+            graded(so_far(right), paint),
+        ),
+        (
+            "p50",
+            cell(&millis(left.figures.p50_ms)),
+            cell(&millis(right.figures.p50_ms)),
+        ),
+        (
+            "p99",
+            cell(&millis(left.figures.p99_ms)),
+            cell(&millis(right.figures.p99_ms)),
+        ),
+        (
+            "requests sent",
+            cell(&left.figures.requests.to_string()),
+            cell(&right.figures.requests.to_string()),
+        ),
         ("tries per request", cell(&ratio(left)), cell(&ratio(right))),
     ];
     for (title, left, right) in titles {
@@ -88,8 +112,16 @@ pub fn live(snapshot: &Snapshot, paint: Paint) -> String {
         Light::Open => paint.red(&light),
     };
     let _ = writeln!(out, "{:<TITLE$}{:>COLUMN$}{light}", "breaker", "-");
-    let _ = writeln!(out, "{}", row("retries", "-", &snapshot.retries.to_string()));
-    let _ = writeln!(out, "{}", row("endpoints ejected", "-", &snapshot.ejected.to_string()));
+    let _ = writeln!(
+        out,
+        "{}",
+        row("retries", "-", &snapshot.retries.to_string())
+    );
+    let _ = writeln!(
+        out,
+        "{}",
+        row("endpoints ejected", "-", &snapshot.ejected.to_string())
+    );
     out
 }
 
@@ -143,7 +175,11 @@ pub fn millis(ms: f64) -> String {
 /// Tries per request, two digits.
 #[must_use]
 pub fn ratio(column: &Column) -> String {
-    if column.figures.requests == 0 { "-".to_owned() } else { format!("{:.2}", column.tries_per_request()) }
+    if column.figures.requests == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.2}", column.tries_per_request())
+    }
 }
 
 fn so_far(column: &Column) -> Option<f64> {

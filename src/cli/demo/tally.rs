@@ -57,7 +57,8 @@ impl Default for Tally {
     fn default() -> Self {
         Tally {
             samples: Vec::new(),
-            answered: Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are constants in range"),
+            answered: Histogram::new_with_bounds(1, 600_000_000, 3)
+                .expect("the bounds are constants in range"),
             ok: 0,
             sent: 0,
         }
@@ -75,7 +76,8 @@ impl Tally {
         if sample.how == End::Ok {
             self.ok += 1;
             let micros = sample.end.saturating_sub(sample.begin).as_micros();
-            self.answered.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
+            self.answered
+                .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
         }
         self.samples.push(sample);
     }
@@ -108,7 +110,11 @@ impl Tally {
     #[must_use]
     pub fn retriable_success(&self, script: &Script, closed_at: Option<Duration>) -> f64 {
         let (mut ok, mut all) = (0, 0);
-        for sample in self.samples.iter().filter(|s| could_answer(script, closed_at, s)) {
+        for sample in self
+            .samples
+            .iter()
+            .filter(|s| could_answer(script, closed_at, s))
+        {
             all += 1;
             ok += u64::from(sample.how == End::Ok);
         }
@@ -119,7 +125,11 @@ impl Tally {
     #[must_use]
     pub fn between(&self, from: Duration, to: Duration) -> (u64, u64) {
         let (mut ok, mut all) = (0, 0);
-        for sample in self.samples.iter().filter(|s| s.begin >= from && s.begin < to) {
+        for sample in self
+            .samples
+            .iter()
+            .filter(|s| s.begin >= from && s.begin < to)
+        {
             all += 1;
             ok += u64::from(sample.how == End::Ok);
         }
@@ -129,7 +139,9 @@ impl Tally {
     /// Success share of the requests begun in each phase, in order.
     #[must_use]
     pub fn by_phase(&self, script: &Script) -> Vec<f64> {
-        let parts = script.phases().map(|(begin, end, _)| self.between(begin, end));
+        let parts = script
+            .phases()
+            .map(|(begin, end, _)| self.between(begin, end));
         parts.map(|(ok, all)| share(ok, all)).collect()
     }
 }
@@ -147,5 +159,9 @@ pub fn could_answer(script: &Script, closed_at: Option<Duration>, sample: &Sampl
 }
 
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }

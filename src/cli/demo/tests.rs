@@ -32,7 +32,11 @@ fn script() -> Script {
 }
 
 fn sample(begin: u64, end: u64, how: End) -> Sample {
-    Sample { begin: ms(begin), end: ms(end), how }
+    Sample {
+        begin: ms(begin),
+        end: ms(end),
+        how,
+    }
 }
 
 #[test]
@@ -54,7 +58,13 @@ fn one_endpoint_at_a_time_then_all_then_none() {
     let script = script();
     let ailing: Vec<usize> = script
         .phases()
-        .map(|(_, _, phase)| phase.endpoints.iter().filter(|b| **b != Behaviour::Answer).count())
+        .map(|(_, _, phase)| {
+            phase
+                .endpoints
+                .iter()
+                .filter(|b| **b != Behaviour::Answer)
+                .count()
+        })
         .collect();
     assert_eq!(ailing, [0, 1, 1, 1, ENDPOINTS, 0]);
 }
@@ -67,12 +77,15 @@ fn every_seed_gives_each_endpoint_one_part() {
             .phases()
             .skip(1)
             .take(ENDPOINTS)
-            .filter_map(|(_, _, phase)| phase.endpoints.iter().position(|b| *b != Behaviour::Answer))
+            .filter_map(|(_, _, phase)| {
+                phase.endpoints.iter().position(|b| *b != Behaviour::Answer)
+            })
             .collect();
         parts.sort_unstable();
         assert_eq!(parts, [0, 1, 2], "seed {seed}");
     }
-    let firsts: std::collections::HashSet<u64> = (0..100).map(|seed| scramble(seed, 0) % 3).collect();
+    let firsts: std::collections::HashSet<u64> =
+        (0..100).map(|seed| scramble(seed, 0) % 3).collect();
     assert_eq!(firsts.len(), 3, "seeds change the cast");
 }
 
@@ -147,7 +160,10 @@ fn retriable_leaves_out_the_outage_and_the_time_to_close() {
     near(tally.retriable_success(&script, None), 2.0 / 3.0);
     // A failure before the outage counts, whatever the breaker did.
     tally.add(sample(9000, 9001, End::Status(503)));
-    near(tally.retriable_success(&script, Some(ms(24_000))), 2.0 / 3.0);
+    near(
+        tally.retriable_success(&script, Some(ms(24_000))),
+        2.0 / 3.0,
+    );
     assert_eq!(tally.between(ms(22_800), ms(24_000)), (0, 1));
 }
 
@@ -185,7 +201,12 @@ nonsense
 fn breaker_state_as_one_series_per_state_is_read() {
     let text = |on: &str| {
         ["closed", "half_open", "open"]
-            .map(|state| format!("outrider_breaker_state{{state=\"{state}\"}} {}\n", u8::from(state == on)))
+            .map(|state| {
+                format!(
+                    "outrider_breaker_state{{state=\"{state}\"}} {}\n",
+                    u8::from(state == on)
+                )
+            })
             .concat()
     };
     assert_eq!(scrape::read(&text("closed")).state, Light::Closed);
@@ -194,7 +215,13 @@ fn breaker_state_as_one_series_per_state_is_read() {
 }
 
 fn view(state: Light, opened: u64, probing: u64, closed: u64) -> View {
-    View { state, opened, probing, closed, ..View::default() }
+    View {
+        state,
+        opened,
+        probing,
+        closed,
+        ..View::default()
+    }
 }
 
 /// A breaker that opens in the outage, probes once in vain, and closes after the recovery.
@@ -210,7 +237,16 @@ fn story() -> Story {
 #[test]
 fn story_orders_what_happened_between_two_looks() {
     let told: Vec<Event> = story().events.iter().map(|(_, event)| *event).collect();
-    assert_eq!(told, [Event::Opened, Event::Probing, Event::Opened, Event::Probing, Event::Closed]);
+    assert_eq!(
+        told,
+        [
+            Event::Opened,
+            Event::Probing,
+            Event::Opened,
+            Event::Probing,
+            Event::Closed
+        ]
+    );
     let mut flash = Story::default();
     flash.observe(ms(1), view(Light::Closed, 1, 1, 1));
     let told: Vec<Event> = flash.events.iter().map(|(_, event)| *event).collect();
@@ -227,7 +263,19 @@ fn story_knows_when_the_breaker_closed_for_good() {
 }
 
 fn column(success: f64, requests: u64, tries: u64) -> Column {
-    Column { now: Some(success), figures: Figures { requests, success, p50_ms: 4.0, p99_ms: 251.0 }, tries: Arrived { all: tries, down: 12 } }
+    Column {
+        now: Some(success),
+        figures: Figures {
+            requests,
+            success,
+            p50_ms: 4.0,
+            p99_ms: 251.0,
+        },
+        tries: Arrived {
+            all: tries,
+            down: 12,
+        },
+    }
 }
 
 #[test]
@@ -238,19 +286,34 @@ fn summary_says_it_in_words_and_in_json() {
         straight: column(0.7333, 6000, 6000),
         outrider: column(0.83, 6000, 5400),
         retriable: (0.87, 1.0),
-        by_phase: (vec![1.0, 0.66, 1.0, 0.66, 0.0, 1.0], vec![1.0, 1.0, 1.0, 0.999, 0.0, 0.9]),
+        by_phase: (
+            vec![1.0, 0.66, 1.0, 0.66, 0.0, 1.0],
+            vec![1.0, 1.0, 1.0, 0.999, 0.0, 0.9],
+        ),
         lost_in_recovery: 240,
         story: &story,
     };
     let words = report.words(PLAIN);
-    assert!(words.contains("The breaker opened at 18.6 s, 0.6 s after the last endpoint went down"), "{words}");
-    assert!(words.contains("probed once in vain, and closed at 24.0 s, 1.2 s after the recovery"), "{words}");
+    assert!(
+        words.contains("The breaker opened at 18.6 s, 0.6 s after the last endpoint went down"),
+        "{words}"
+    );
+    assert!(
+        words.contains("probed once in vain, and closed at 24.0 s, 1.2 s after the recovery"),
+        "{words}"
+    );
     assert!(words.contains("240 requests"), "{words}");
-    assert!(words.contains(&table::row("- one resetting", "66.00 %", "99.90 %")), "{words}");
+    assert!(
+        words.contains(&table::row("- one resetting", "66.00 %", "99.90 %")),
+        "{words}"
+    );
     assert!(!words.contains('\x1b'));
 
     let text = report.json().expect("numbers can be written");
-    assert!(text.starts_with("{\"straight\":{") && !text.contains('\n'), "{text}");
+    assert!(
+        text.starts_with("{\"straight\":{") && !text.contains('\n'),
+        "{text}"
+    );
     let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
     for side in ["straight", "outrider"] {
         for field in ["success", "p50_ms", "p99_ms", "requests", "tries"] {
@@ -331,10 +394,22 @@ fn percent_never_rounds_up_to_a_hundred() {
 
 #[test]
 fn policy_keeps_its_breaker_quick_enough_for_the_play() {
-    let endpoints = ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
+    let endpoints = [
+        "127.0.0.1:1".parse().expect("an address"),
+        "127.0.0.1:2".parse().expect("an address"),
+    ];
     let short = policy::shown(&endpoints, ms(5000));
-    assert!(short.contains("over: 1000ms, open: 150ms, open_max: 300ms"), "{short}");
-    assert!(short.contains("endpoints: [\"127.0.0.1:1\", \"127.0.0.1:2\"]"), "{short}");
+    assert!(
+        short.contains("over: 1000ms, open: 150ms, open_max: 300ms"),
+        "{short}"
+    );
+    assert!(
+        short.contains("endpoints: [\"127.0.0.1:1\", \"127.0.0.1:2\"]"),
+        "{short}"
+    );
     let long = policy::shown(&endpoints, ms(600_000));
-    assert!(long.contains("over: 2000ms, open: 500ms, open_max: 1000ms"), "{long}");
+    assert!(
+        long.contains("over: 2000ms, open: 500ms, open_max: 1000ms"),
+        "{long}"
+    );
 }

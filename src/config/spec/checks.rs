@@ -39,7 +39,7 @@ pub(super) static UPSTREAM: Check = Check {
 };
 pub(super) static MATCH: Check = Check {
     name: "a match such as `POST /charges`",
-    pattern: "^([A-Z][A-Z-]* +)?/\\S*$",
+    pattern: "^([A-Za-z0-9!#$%&'+.^_`|~-]+[ \\t]+)?/\\S*$",
     test: route_match,
 };
 pub(super) static CONDITION: Check = Check {

@@ -319,6 +319,10 @@ fn path_form(parts: &Parts) -> Result<Form, Reason> {
         return Err(Reason::InvalidTarget);
     }
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    // A URI is ASCII (RFC 3986 section 2); raw UTF-8 is read as text by some parsers and refused by others.
+    if !path.is_ascii() {
+        return Err(Reason::InvalidTarget);
+    }
     match path.as_bytes() {
         [b'/', ..] => Ok(Form::Origin),
         // `http://host?query`: the empty path is `/` (RFC 9110 section 4.2.3), and is sent so.

@@ -4,7 +4,7 @@
 //! them, answers with its identity; and a second time inside `retry`, where every try becomes a span of its own.
 //!
 //! - `x-request-id` is kept where it is 1 to 128 visible ASCII characters, else begun as a UUIDv7 (RFC 9562). It goes to
-//!   the upstream, and to the client unless the upstream answered with one of its own.
+//!   the upstream, and to the client, in place of one the upstream may send: one call, one name.
 //! - `x-correlation-id` is kept likewise, else it is the request's identifier. It joins the calls of one transaction.
 //! - `traceparent` (W3C Trace Context) is kept, else made of B3, else begun. `tracestate` stays only beside a valid
 //!   `traceparent`, as its specification wants; `baggage` and B3 fields are never touched.
@@ -173,12 +173,10 @@ pub fn stamp_try(
     SpanId::from_bytes(span)
 }
 
-/// Gives the client the identity of its call. An identifier of the upstream's own is left as it is: it is what the
-/// upstream's operators will ask for.
+/// Gives the client the identity of its call, in place of one the upstream may send: the log, the upstream and the client
+/// must all know the call by one name.
 pub fn stamp_response(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    if !headers.contains_key(&REQUEST_ID) {
-        headers.insert(&REQUEST_ID, request_id.clone());
-    }
+    headers.insert(&REQUEST_ID, request_id.clone());
 }
 
 fn kept(value: Option<&HeaderValue>) -> Option<HeaderValue> {

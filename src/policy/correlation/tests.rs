@@ -413,14 +413,14 @@ fn every_try_is_a_span_of_its_own() {
 }
 
 #[test]
-fn a_response_gets_the_identifier_unless_it_has_one() {
+fn a_response_gets_the_identifier_of_its_call() {
     let id = HeaderValue::from_static("mine");
     let mut headers = HeaderMap::new();
     stamp_response(&mut headers, &id);
     assert_eq!(get(&headers, "x-request-id"), Some("mine"));
     let mut headers = map(&[("x-request-id", "theirs")]);
     stamp_response(&mut headers, &id);
-    assert_eq!(get(&headers, "x-request-id"), Some("theirs"));
+    assert_eq!(get(&headers, "x-request-id"), Some("mine"));
 }
 
 /// Whatever arrives: identifiers are well-formed, one of each is sent, and what is sent is read back as it was meant.

@@ -120,8 +120,15 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let now = clock::now();
-        let remaining = call.trail.remaining(now).unwrap_or(self.policy.settings.total);
-        let limit = machine::try_limit(&self.policy.settings, remaining, call.trail.tries_left.get());
+        let remaining = call
+            .trail
+            .remaining(now)
+            .unwrap_or(self.policy.settings.total);
+        let limit = machine::try_limit(
+            &self.policy.settings,
+            remaining,
+            call.trail.tries_left.get(),
+        );
         let upload = match &call.body {
             RequestBody::Empty => None,
             streamed @ RequestBody::Stream(_) => Some(streamed.rewind()),

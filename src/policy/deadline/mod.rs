@@ -16,7 +16,7 @@ pub mod metrics;
 mod tests;
 
 pub use config::Settings;
+pub use layer::Deadline;
 pub use layer::DeadlineLayer;
 pub use layer::TryLayer;
-pub use layer::Deadline;
 pub use layer::TryTimeout;

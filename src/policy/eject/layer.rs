@@ -68,7 +68,8 @@ impl Ejector {
     pub fn refresh(&self, now: Instant) {
         let set = self.cluster.set();
         let resting = |endpoint: &&Arc<Endpoint>| endpoint.resting_until(now).is_some();
-        self.metrics.set_out(set.endpoints.iter().filter(resting).count());
+        self.metrics
+            .set_out(set.endpoints.iter().filter(resting).count());
     }
 
     fn record(&self, endpoint: u64, ok: bool) {

@@ -57,8 +57,12 @@ impl Settings {
             },
             max: block.count("max").unwrap_or(built_in.max),
             budget: block.block("budget").map_or(built_in.budget, lift_budget),
-            backoff: block.block("backoff").map_or(built_in.backoff, lift_backoff),
-            when: block.list("when").map_or(built_in.when, |words| When::of(&words)),
+            backoff: block
+                .block("backoff")
+                .map_or(built_in.backoff, lift_backoff),
+            when: block
+                .list("when")
+                .map_or(built_in.when, |words| When::of(&words)),
             methods: lift_methods(block),
             replay: block.size("replay").unwrap_or(built_in.replay),
             retry_after: block.word("retry_after") == Some("honour"),
@@ -102,7 +106,10 @@ fn lift_methods<F: Fields>(block: &F) -> Methods {
 
 /// The outcomes that are tried again (`when` in the file).
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each one is a word that `when` may hold or not")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one is a word that `when` may hold or not"
+)]
 pub struct When {
     /// The connection could not be made: refused, unreachable, timed out. Nothing was sent. Default: true.
     pub connect: bool,

@@ -150,7 +150,13 @@ where
     let mut previous = Duration::ZERO;
     let mut tries_made = 0;
     loop {
-        call.trail.tries_left.set(settings.max + 1 - tries_made);
+        // Time is only saved for later tries if a try that used up its share would be followed by one.
+        let shares = if settings.when.try_timeout {
+            settings.max + 1 - tries_made
+        } else {
+            1
+        };
+        call.trail.tries_left.set(shares);
         let mut outcome = one_try(inner.clone(), &call).await;
         tries_made += 1;
         let Some(judged) = judged(&mut outcome).await else {

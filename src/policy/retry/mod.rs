@@ -16,5 +16,5 @@ mod tests;
 
 pub use config::Settings;
 pub use layer::Budget;
-pub use layer::RetryLayer;
 pub use layer::Retry;
+pub use layer::RetryLayer;
