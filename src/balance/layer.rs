@@ -142,14 +142,30 @@ impl Shared {
         trail.mark_tried(endpoint.id);
         trail.endpoint.set(Some(endpoint.address));
         let mut lease = endpoint.lease(now);
-        let mut response = pool.send(call, self.patience).await?;
-        if !response.status().is_server_error() {
-            lease.answered(clock::now());
+        let outcome = pool.send(call, self.patience).await;
+        let now = clock::now();
+        match &outcome {
+            Ok(response) if !response.status().is_server_error() => lease.answered(now),
+            _ => lease.failed(self.typical(endpoint.id, now), now),
         }
+        let mut response = outcome?;
         if response.body().is_streaming() {
             response.body_mut().on_end(move |_| drop(lease));
         }
         Ok(response)
+    }
+
+    /// The mean latency, in seconds, of the endpoints beside `failing` that are known at all.
+    fn typical(&self, failing: u64, now: Instant) -> Option<f64> {
+        let set = self.cluster.set();
+        let known = set
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.id != failing)
+            .map(|endpoint| endpoint.latency_s(now))
+            .filter(|latency| *latency > 0.0);
+        let (count, sum) = known.fold((0.0, 0.0), |(n, sum), latency| (n + 1.0, sum + latency));
+        (count > 0.0).then(|| sum / count)
     }
 
     fn nobody(&self) -> Fault {

@@ -136,6 +136,14 @@ impl Lease {
         let took = now.saturating_duration_since(self.began);
         self.endpoint.latency.lock().observe(took, now);
     }
+
+    /// Feeds a failure into it. `typical_s` is what answers take at the other endpoints.
+    pub fn failed(&mut self, typical_s: Option<f64>, now: Instant) {
+        self.observed = true;
+        let took = now.saturating_duration_since(self.began);
+        let mut latency = self.endpoint.latency.lock();
+        latency.observe_failure(took, typical_s, now);
+    }
 }
 
 impl Drop for Lease {
@@ -144,7 +152,9 @@ impl Drop for Lease {
         if !self.observed {
             let now = clock::now();
             let waited = now.saturating_duration_since(self.began);
-            self.endpoint.latency.lock().observe_failure(waited, now);
+            // Given up on: it may have taken much longer, but not less.
+            let mut latency = self.endpoint.latency.lock();
+            latency.observe_failure(waited, Some(0.0), now);
         }
     }
 }

@@ -10,10 +10,6 @@ use std::time::Instant;
 /// estimate; about the time in which a pause for garbage collection should be forgotten.
 pub const DECAY: Duration = Duration::from_secs(10);
 
-/// What an endpoint is taken to take once it has failed and was never known to answer: as slow as a call inside a region
-/// may reasonably be. A refusal within a microsecond must not make it the fastest of all.
-pub const UNPROVED: Duration = Duration::from_millis(30);
-
 /// Peak EWMA of one endpoint's latency.
 #[derive(Debug, Clone)]
 pub struct PeakEwma {
@@ -46,15 +42,16 @@ impl PeakEwma {
         self.at = self.at.max(now);
     }
 
-    /// Takes in a call that failed. It can only raise the estimate: an endpoint that refuses within a microsecond would
-    /// otherwise look like the fastest and draw all the traffic into the hole.
-    pub fn observe_failure(&mut self, latency: Duration, now: Instant) {
-        let known = if self.seconds == 0.0 {
-            UNPROVED.as_secs_f64()
-        } else {
-            self.seconds
-        };
-        self.seconds = known.max(latency.as_secs_f64());
+    /// Takes in a call that failed after `latency`, where `typical` is what answers take elsewhere, in seconds. It can only
+    /// raise the estimate, and to `typical` at least: an endpoint that refuses within a microsecond would otherwise look like
+    /// the fastest and draw all the traffic into the hole. With nothing to compare to, an endpoint of which nothing is known
+    /// stays so.
+    pub fn observe_failure(&mut self, latency: Duration, typical: Option<f64>, now: Instant) {
+        if self.seconds == 0.0 && typical.is_none() {
+            return;
+        }
+        let least = latency.as_secs_f64().max(typical.unwrap_or_default());
+        self.seconds = self.seconds.max(least);
         self.at = self.at.max(now);
     }
 

@@ -314,12 +314,23 @@ fn ewma_fades_while_idle() {
 fn ewma_a_failure_never_makes_it_better() {
     let now = walk::start();
     let mut latency = PeakEwma::new(OVER, now);
+    latency.observe(millis(30), now);
     for i in 0..1000 {
-        latency.observe_failure(millis(0), now + millis(i));
+        latency.observe_failure(millis(0), None, now + millis(i));
     }
     assert!(latency.seconds(now + secs(1)) > 0.029);
-    latency.observe_failure(millis(900), now + secs(1));
+    latency.observe_failure(millis(900), None, now + secs(1));
     assert!((latency.seconds(now + secs(1)) - 0.9).abs() < 1e-9);
+}
+
+#[test]
+fn ewma_a_failure_of_an_unknown_makes_it_typical_or_leaves_it_unknown() {
+    let now = walk::start();
+    let mut latency = PeakEwma::new(OVER, now);
+    latency.observe_failure(millis(1), None, now);
+    assert!(latency.seconds(now) == 0.0);
+    latency.observe_failure(millis(1), Some(0.020), now);
+    assert!((latency.seconds(now) - 0.020).abs() < 1e-9);
 }
 
 #[test]
@@ -333,7 +344,7 @@ fn walk_ewma_stays_within_its_samples() {
             let sample = millis(draws.below(3000));
             peak = peak.max(sample.as_secs_f64());
             if draws.chance(0.2) {
-                latency.observe_failure(sample, now);
+                latency.observe_failure(sample, Some(0.0), now);
             } else {
                 latency.observe(sample, now);
             }

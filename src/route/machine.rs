@@ -100,8 +100,7 @@ impl Pattern {
                 let Some(at) = host.len().checked_sub(suffix.len()) else {
                     return false;
                 };
-                at > 0
-                    && !host.starts_with('.')
+                !host.starts_with('.')
                     && host
                         .get(at..)
                         .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
@@ -122,7 +121,7 @@ impl Pattern {
     pub fn specificity(&self) -> PatternRank {
         let (exact, labels) = match &self.host {
             Host::Name(name) => (true, name.split('.').count()),
-            Host::Glob(suffix) => (false, suffix.split('.').count() - 1),
+            Host::Glob(suffix) => (false, suffix.split('.').count()),
             Host::V6(_) => (true, 1),
         };
         PatternRank {

@@ -68,6 +68,7 @@ fn pattern_glob_matches_every_name_below_but_not_the_name() {
         "example.com",
         ".example.com",
         "aexample.com",
+        "\u{e9}xample.com",
         "a.example.com.evil.org",
         "",
         "com",
@@ -200,7 +201,10 @@ fn pattern_faults_suggest_the_mend() {
         let told = pattern_fault(text);
         assert!(told.contains(part), "{text}: {told}");
     }
-    assert!(pattern_fault(&"a.".repeat(200)).contains("253"));
+    let longest = format!("{}a", "a.".repeat(126));
+    assert!(Pattern::parse(&longest).is_ok());
+    assert!(pattern_fault(&format!("{longest}.a")).contains("253"));
+    assert!(Pattern::parse(&"a".repeat(63)).is_ok());
     assert!(pattern_fault(&"a".repeat(64)).contains("not a label"));
 }
 

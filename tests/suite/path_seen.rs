@@ -23,7 +23,8 @@ async fn eventful() -> (Vec<Origin>, Proxy) {
     })
     .await;
     let failing = Origin::always(Answer::status(500)).await;
-    let good = Origin::always(Answer::ok("x")).await;
+    // Slow, so that the balance does not keep calls away from the one that fails.
+    let good = Origin::start(|_| Act::Drip(Answer::ok("x"), 16)).await;
     let proxy = Setup::shop(&[flaky.addr], "breaker: off\nretry: { max: 1 }")
         .upstream(
             "failing.test",
@@ -49,7 +50,7 @@ async fn eventful() -> (Vec<Origin>, Proxy) {
         .await
         .is_own(503, &["breaker_open"]);
     until("an ejection", || async {
-        proxy.call(&Call::get("/").host("pair.test")).await;
+        proxy.at_once(6, &Call::get("/").host("pair.test")).await;
         (proxy.sum("outrider_ejections_total", &[]).await >= 1.0).then_some(())
     })
     .await;
