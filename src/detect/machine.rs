@@ -93,12 +93,9 @@ fn classify_http1(bytes: &[u8]) -> Verdict {
     let line = &bytes[empty..];
     let token = line
         .iter()
-        .take(METHOD_MAX + 1)
+        .take(METHOD_MAX)
         .take_while(|b| is_tchar(**b))
         .count();
-    if token > METHOD_MAX {
-        return Verdict::Opaque;
-    }
     match line.get(token) {
         None => Verdict::More,
         Some(b' ') if token > 0 => {

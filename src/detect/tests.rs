@@ -62,6 +62,7 @@ fn a_handshake_record_is_tls() {
             &[0x16, 3, 1],
             &[0x16, 3, 1, 2, 0],
             &[0x16, 3, 1, 2, 0, 1],
+            &[0x16, 3, 4],
             &[0x16, 3, 3, 2, 0, 1, 0, 1, 0xFC],
         ],
         Verdict::Tls,
@@ -101,6 +102,7 @@ fn a_known_method_and_a_space_is_http1() {
             b"OPTIONS * HTTP/1.1\r\n",
             b"POST http://a/ HTTP/1.0\r\n",
             b"\r\nGET / HTTP/1.1\r\n",
+            b"\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n",
             // Broken, but HTTP: it must be answered 400, not passed on.
             b"GET /\r\n",
             b"GET  / HTTP/1.1\r\n",
@@ -223,6 +225,13 @@ fn sni_other_kinds_of_names_are_passed_over() {
 fn sni_is_none_without_the_extension() {
     assert_eq!(sni(&hello(&[], GREASE, 4096)), Sni::None);
     assert_eq!(sni(&hello(&[], &[], 4096)), Sni::None);
+}
+
+#[test]
+fn sni_of_the_greatest_length_is_found() {
+    let longest = "a".repeat(253);
+    let whole = hello(&name(longest.as_bytes()), &[], 4096);
+    assert_eq!(sni(&whole), named(&longest));
 }
 
 #[test]

@@ -19,9 +19,6 @@ const DAYS: [&str; 7] = [
 /// the day must be one, but need not fit the date. None if the text has none of the three forms.
 #[must_use]
 pub fn parse(value: &str, now_unix: u64) -> Option<i64> {
-    if !value.is_ascii() {
-        return None;
-    }
     let Some((day_name, rest)) = value.split_once(", ") else {
         return asctime(value);
     };

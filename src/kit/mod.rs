@@ -1,7 +1,7 @@
 //! Pure arithmetic that the machines share: no clock, no chance, no lock, no I/O.
 //!
 //! `now` and every random draw are arguments, so that a test can replay years in a millisecond and a failing seed
-//! fails again. Nothing here knows HTTP or a policy room.
+//! fails again. Nothing here knows a request or a policy room.
 
 pub mod backoff;
 pub mod budget;

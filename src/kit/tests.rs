@@ -403,6 +403,8 @@ fn backoff_decorrelated_grows_from_the_previous_wait() {
     assert_eq!(settings.delay(2, millis(60), 1.0), millis(180));
     assert_eq!(settings.delay(2, millis(60), 0.0), millis(25));
     assert_eq!(settings.delay(9, secs(9), 1.0), millis(250));
+    let worst: Vec<u128> = (1..=4).map(|n| settings.worst(n).as_millis()).collect();
+    assert_eq!(worst, [75, 225, 250, 250]);
 }
 
 #[test]

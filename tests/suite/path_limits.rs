@@ -34,13 +34,9 @@ async fn a_head_that_is_too_large_gets_431() {
         raw.reply("GET").await.is_own(431, &["head_too_large"]);
     }
     assert_eq!(origin.requests(), 1);
-    proxy
-        .until_sum(
-            "outrider_requests_total",
-            &[("reason", "head_too_large")],
-            |count| count >= 0.0,
-        )
-        .await;
+    let refused = "outrider_connections_refused_total";
+    let words = [("reason", "head_too_large")];
+    proxy.until_sum(refused, &words, |count| count == 2.0).await;
     proxy
         .logged("a line of the refusal", |line| {
             line[log::REASON] == "head_too_large"

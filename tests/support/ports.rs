@@ -4,32 +4,49 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::sync::atomic::AtomicU32;
+use std::net::UdpSocket;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+const FIRST: u16 = 11_000;
+const BLOCKS: u16 = 10;
+/// More than one run of the suite asks for.
+const BLOCK: u16 = 2000;
 
-const FIRST: u32 = 11_000;
-const COUNT: u32 = 20_000;
+static OURS: OnceLock<(u16, UdpSocket)> = OnceLock::new();
+static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port that is free on both loopback families, never given out twice by this process.
+/// The block of ports that is this process's own. Suites that run at once on one machine must not meet, so each holds
+/// the UDP port of its block's beginning for as long as it lives.
+fn block() -> u16 {
+    let claim = || {
+        for number in 0..BLOCKS {
+            let first = FIRST + number * BLOCK;
+            if let Ok(held) = UdpSocket::bind((Ipv4Addr::LOCALHOST, first)) {
+                return (first, held);
+            }
+        }
+        panic!("{BLOCKS} runs of the suite hold all ports from {FIRST} on");
+    };
+    OURS.get_or_init(claim).0
+}
+
+/// A port that is free on both loopback families, never given out twice in a row by this process.
 ///
 /// # Panics
-/// When the whole range is taken.
+/// When the whole block is taken.
 pub fn free() -> u16 {
-    // Two suites at once on one machine start at different places.
-    let start = std::process::id().wrapping_mul(97) % COUNT;
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port =
-            u16::try_from(FIRST + (start + step) % COUNT).expect("the range ends below 65536");
+    let first = block();
+    for _ in 0..BLOCK {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % BLOCK;
         let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
         if v4.is_ok() && v6.is_ok() {
             return port;
         }
     }
-    panic!("no free port from {FIRST} to {}", FIRST + COUNT);
+    panic!("no free port from {first} to {}", first + BLOCK);
 }
 
 /// A loopback address where nothing listens: connecting to it is refused.

@@ -67,6 +67,8 @@ fn anything_else_is_none() {
         "Sun, 06 Nov 1994 08:60:00 GMT",
         "Sun, 06 Nov 1994 08:49:61 GMT",
         "Sun, 06 Nov 1994 08-49-37 GMT",
+        "Sun, 06 Nov 1994 08:49-37 GMT",
+        "Sun, 06 Nov 1994 08-49:37 GMT",
         "Sun, 06-Nov-1994 08:49:37 GMT",
         "Sun, 06 Nov-1994 08:49:37 GMT",
         "Sun, +6 Nov 1994 08:49:37 GMT",
@@ -79,6 +81,10 @@ fn anything_else_is_none() {
         "Sun Nov  6 08:49:37 1994 ",
         "Sun Nov  6 08:49:37 94",
         "Sun-Nov  6 08:49:37 1994",
+        "Son Nov  6 08:49:37 1994",
+        "Sun Nov- 6 08:49:37 1994",
+        "Sun Nov  6-08:49:37 1994",
+        "Sun Nov  6 08:49:37-1994",
         "S\u{fc}n, 06 Nov 1994 08:49:37 GMT",
     ] {
         assert_eq!(parse(text, IN_2026), None, "{text:?}");

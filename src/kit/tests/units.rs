@@ -158,6 +158,7 @@ fn shares_are_read_and_refused() {
         ("0.2", "did you mean `20%`?"),
         ("0.125", "did you mean `12.5%`?"),
         ("1", "did you mean `1%`?"),
+        ("1.0", "did you mean `100%`?"),
         ("101%", "more than 100%"),
         ("-1%", "negative"),
         ("%", "write it such as `20%`"),
