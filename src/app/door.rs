@@ -1,9 +1,11 @@
 //! From a request as it came in to the stack that carries it.
 
 use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::rc::Rc;
 
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::Method;
 use http::Request;
 use http::Response;
@@ -27,9 +29,12 @@ use crate::http::strict;
 use crate::http::strict::HeadLimits;
 use crate::http::strict::Target;
 use crate::listen::Handler;
+use crate::listen::Limits;
 use crate::listen::Refusal;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
+use crate::stack::RefusingStack;
+use crate::stack::Stack;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::layer::Observed;
@@ -58,12 +63,15 @@ impl Handler for Handle {
         way: &Rc<Way>,
         doubt: Option<Reason>,
     ) -> LocalFuture<Response<Observed>> {
+        let begun = AssertUnwindSafe(|| begin(&self.worker, request, way, doubt));
         let worker = Rc::clone(&self.worker);
-        let way = Rc::clone(way);
+        let Ok(answering) = catch_unwind(begun) else {
+            return Box::pin(async move { after_panic(&worker).await });
+        };
         Box::pin(async move {
-            let answer = AssertUnwindSafe(answer(&worker, request, &way, doubt));
-            match answer.catch_unwind().await {
-                Ok(response) => response,
+            match AssertUnwindSafe(answering).catch_unwind().await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
                 Err(_panic) => after_panic(&worker).await,
             }
         })
@@ -95,38 +103,39 @@ impl Handler for Handle {
     }
 }
 
-async fn answer(
+type Routed = <Stack as Service<Call>>::Future;
+type Refused = <RefusingStack as Service<Call>>::Future;
+
+/// Finds the stack for a request and sets it to work. Everything up to the first wait is done here, so that what has to
+/// be kept while waiting is the stack's own future and nothing else.
+fn begin(
     worker: &Rc<Worker>,
     request: Request<Incoming>,
     way: &Way,
     doubt: Option<Reason>,
-) -> Response<Observed> {
+) -> Either<Routed, Refused> {
     let (mut head, incoming) = request.into_parts();
     let trail = Rc::new(Trail::new(clock::now(), way.original));
     let tree = worker.tree();
     let limits = &tree.policy.listen.limits;
     let admitted = match doubt {
         Some(reason) => Err(Fault::unsent(reason)),
-        None => admit(worker, &head, &incoming, way),
+        None => admit(worker, limits, &head, &incoming, way),
     };
     let (target, upstream) = match admitted {
         Ok(admitted) => admitted,
-        Err(fault) => return refuse(worker, head, trail, fault).await,
+        Err(fault) => {
+            *trail.refusal.borrow_mut() = Some(fault);
+            return Either::Right(refuse(worker, head, trail));
+        }
     };
     if head.method == Method::CONNECT {
-        return through_refusing(worker, head, trail).await;
+        return Either::Right(refuse(worker, head, trail));
     }
     prepare(&mut head, &target, !incoming.is_end_stream());
     let body = RequestBody::new(incoming, 0, limits.body, &trail);
-    drop(tree);
-    let future = {
-        let stack = upstream.stack(head.method.as_str(), head.uri.path());
-        stack.borrow_mut().call(Call { head, body, trail })
-    };
-    match future.await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    let stack = upstream.stack(head.method.as_str(), head.uri.path());
+    Either::Left(stack.borrow_mut().call(Call { head, body, trail }))
 }
 
 type Admitted = (Target, Rc<crate::app::worker::LocalUpstream>);
@@ -134,12 +143,11 @@ type Admitted = (Target, Rc<crate::app::worker::LocalUpstream>);
 /// Checks the head and finds the upstream.
 fn admit(
     worker: &Rc<Worker>,
+    limits: &Limits,
     head: &Parts,
     incoming: &Incoming,
     way: &Way,
 ) -> Result<Admitted, Fault> {
-    let tree = worker.tree();
-    let limits = &tree.policy.listen.limits;
     let bounds = HeadLimits {
         headers: limits.headers as usize,
         uri: usize::try_from(limits.uri).unwrap_or(usize::MAX),
@@ -173,33 +181,24 @@ fn prepare(head: &mut Parts, target: &Target, has_body: bool) {
     head.headers.append(header::VIA, via);
 }
 
-async fn refuse(
-    worker: &Worker,
-    mut head: Parts,
-    trail: Rc<Trail>,
-    fault: Fault,
-) -> Response<Observed> {
-    *trail.refusal.borrow_mut() = Some(fault);
+/// Sends a call through the stack that answers by itself: with the fault on its trail, or, for a CONNECT, with 200.
+fn refuse(worker: &Worker, mut head: Parts, trail: Rc<Trail>) -> Refused {
     // An upgrade that waits for its answer must not keep the connection.
     head.extensions.clear();
-    through_refusing(worker, head, trail).await
-}
-
-async fn through_refusing(worker: &Worker, head: Parts, trail: Rc<Trail>) -> Response<Observed> {
-    let call = Call {
+    worker.refusing().call(Call {
         head,
         body: RequestBody::Empty,
         trail,
-    };
-    match worker.refusing().call(call).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    })
 }
 
 async fn after_panic(worker: &Worker) -> Response<Observed> {
     worker.shared.telemetry.process.panicked();
     let (head, ()) = Request::new(()).into_parts();
     let trail = Rc::new(Trail::new(clock::now(), None));
-    refuse(worker, head, trail, Fault::maybe_sent(Reason::Panic)).await
+    *trail.refusal.borrow_mut() = Some(Fault::maybe_sent(Reason::Panic));
+    match refuse(worker, head, trail).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }

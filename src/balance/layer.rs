@@ -130,20 +130,21 @@ impl Service<Call> for Balance {
 impl Shared {
     async fn send(&self, call: Call) -> Outcome {
         let trail = Rc::clone(&call.trail);
-        let now = clock::now();
+        let now = trail.now();
         let (endpoint, pool) = if let Some(chosen) = self.choose(&trail, now) {
             chosen
         } else {
             self.cluster.known().await;
-            self.choose(&trail, clock::now())
+            trail.stamp(clock::now());
+            self.choose(&trail, trail.now())
                 .ok_or_else(|| self.nobody())?
         };
         trail.tries.set(trail.tries.get() + 1);
         trail.mark_tried(endpoint.id);
         trail.endpoint.set(Some(endpoint.address));
-        let mut lease = endpoint.lease(now);
+        let mut lease = endpoint.lease(trail.now());
         let outcome = pool.send(call, self.patience).await;
-        let now = clock::now();
+        let now = trail.now();
         match &outcome {
             Ok(response) if !response.status().is_server_error() => lease.answered(now),
             _ => lease.failed(self.typical(endpoint.id, now), now),

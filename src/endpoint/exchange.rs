@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -106,12 +107,12 @@ const MAX_BUFFER: usize = 256 * 1024;
 
 pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     if upgrade::is_wanted(&call.head.headers) {
-        return upgrade::send(pool, call, patience).await;
+        return Box::pin(upgrade::send(pool, call, patience)).await;
     }
     let Call { head, body, trail } = call;
     let mut request = Request::from_parts(head, body);
     loop {
-        let (h1, reused) = obtain(pool, patience).await?;
+        let (h1, reused) = obtain(pool, patience, trail.now()).await?;
         match exchange(pool, h1, request, &trail, patience.idle).await {
             Ok(response) => return Ok(response),
             // Handed back unsent by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
@@ -127,14 +128,21 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
     }
 }
 
-async fn obtain(pool: &Rc<Pool>, patience: Patience) -> Result<(H1, bool), Fault> {
+/// The context of somebody who need not be woken.
+fn silent() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+async fn obtain(pool: &Rc<Pool>, patience: Patience, now: Instant) -> Result<(H1, bool), Fault> {
     loop {
-        if let Some(h1) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await {
+        if let Some(h1) = pool.take(now) {
             return Ok((h1, true));
         }
         if !pool.is_full() {
             let slot = pool.slot();
-            return Ok((handshake(pool, slot, patience.connect).await?, false));
+            // Boxed, as are other rare turns, so that the future of the usual turn stays small.
+            let opened = Box::pin(handshake(pool, slot, patience.connect)).await?;
+            return Ok((opened, false));
         }
         pool.freed().await;
     }
@@ -156,7 +164,8 @@ async fn exchange(
         let mut answer = pin!(h1.sender.try_send_request(request));
         poll_fn(|cx| {
             h1.drive(cx);
-            match answer.as_mut().poll(cx) {
+            // Only the line above can make it ready: a waker left behind would wake this very task for nothing.
+            match answer.as_mut().poll(&mut silent()) {
                 Poll::Pending if h1.ended => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
@@ -164,11 +173,14 @@ async fn exchange(
         })
         .await
     };
+    trail.stamp(clock::now());
     match answered {
-        Some(Ok(response)) => respond(pool, h1, response, idle).map_err(|fault| Failure {
-            fault,
-            unsent: None,
-        }),
+        Some(Ok(response)) => {
+            respond(pool, h1, response, idle, trail.now()).map_err(|fault| Failure {
+                fault,
+                unsent: None,
+            })
+        }
         Some(Err(mut error)) => Err(Failure {
             unsent: error.take_message(),
             fault: fault_of(&error.into_error(), trail),
@@ -185,11 +197,12 @@ fn respond(
     h1: H1,
     response: Response<Incoming>,
     idle: Duration,
+    now: Instant,
 ) -> Result<Response<ResponseBody>, Fault> {
     let (mut head, incoming) = response.into_parts();
     receive(&mut head)?;
     let body = if h1.is_done() {
-        pool.give(h1);
+        pool.give(h1, now);
         ResponseBody::here(incoming)
     } else if h1.ended {
         ResponseBody::here(incoming)
@@ -228,7 +241,7 @@ impl H1Body {
         if let Some(mut h1) = self.h1.take()
             && h1.is_usable(cx)
         {
-            self.pool.give(h1);
+            self.pool.give(h1, clock::now());
         }
     }
 }
@@ -245,7 +258,8 @@ impl Body for H1Body {
         if let Some(h1) = &mut this.h1 {
             h1.drive(cx);
         }
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
+        // As above: frames come only from driving the connection.
+        match Pin::new(&mut this.incoming).poll_frame(&mut silent()) {
             Poll::Pending => this.silence.poll_too_long(cx).map(|()| {
                 this.h1 = None;
                 Some(Err(Fault::maybe_sent(Reason::IdleTimeout)))

@@ -88,7 +88,9 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
         let (h2, reused) = obtain(pool, patience).await?;
         let stream = Stream::on(&h2);
         let mut sender = h2.sender.clone();
-        match sender.try_send_request(request).await {
+        let answered = sender.try_send_request(request).await;
+        trail.stamp(clock::now());
+        match answered {
             Ok(response) => {
                 let (mut head, incoming) = response.into_parts();
                 receive(&mut head)?;

@@ -168,19 +168,22 @@ impl Pool {
             return Err(Fault::unsent(Reason::LoopDetected));
         }
         if call.head.version == Version::HTTP_2 {
-            h2::send(self, call, patience).await
+            Box::pin(h2::send(self, call, patience)).await
         } else {
             exchange::send(self, call, patience).await
         }
     }
 
-    /// A resting HTTP/1 connection that is still good, asked with the context of whoever will drive it.
-    pub(super) fn take(&self, cx: &mut Context<'_>) -> Option<H1> {
-        let now = clock::now();
+    /// A resting HTTP/1 connection that is still good.
+    ///
+    /// Asked with a silent waker: whoever takes it polls it again before waiting, and sending a request on a connection
+    /// that remembers a waker would wake that task at once.
+    pub(super) fn take(&self, now: Instant) -> Option<H1> {
+        let mut cx = Context::from_waker(Waker::noop());
         loop {
             let mut h1 = self.h1.borrow_mut().pop()?;
             self.metrics.idle.down();
-            match self.verdict(&mut h1, now, cx) {
+            match self.verdict(&mut h1, now, &mut cx) {
                 None => return Some(h1),
                 Some(why) => h1.slot.closes_for(why),
             }
@@ -188,8 +191,7 @@ impl Pool {
     }
 
     /// Puts a connection to rest, unless it is too old.
-    pub(super) fn give(&self, mut h1: H1) {
-        let now = clock::now();
+    pub(super) fn give(&self, mut h1: H1, now: Instant) {
         if self.endpoint.is_gone() {
             h1.slot.closes_for(Closed::Endpoint);
         } else if h1.retires_at > now {

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
+use crate::clock;
 use crate::endpoint::exchange;
 use crate::endpoint::idle::Silence;
 use crate::endpoint::pool::Patience;
@@ -51,6 +52,7 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
         .send_request(Request::from_parts(head, body))
         .await
         .map_err(|error| exchange::fault_of(&error, &trail))?;
+    trail.stamp(clock::now());
     let upstream = hyper::upgrade::on(&mut response);
     let (mut head, incoming) = response.into_parts();
     exchange::receive(&mut head)?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use http::request::Parts;
 
+use crate::clock;
 use crate::http::Reason;
 use crate::http::RequestBody;
 
@@ -51,6 +52,10 @@ pub struct TraceMark {
 pub struct Trail {
     /// When the request head was complete.
     pub started: Instant,
+    /// The same by the wall clock, since 1970-01-01T00:00:00Z.
+    pub began: Duration,
+    /// When this call last woke up; see [`Trail::now`].
+    seen: Cell<Instant>,
     /// The upstream the call was routed to, known to connect and DNS faults.
     pub original: Option<SocketAddr>,
     /// The call must end by then. Set by the deadline room.
@@ -83,6 +88,8 @@ impl Trail {
     pub fn new(started: Instant, original: Option<SocketAddr>) -> Self {
         Self {
             started,
+            began: clock::unix(),
+            seen: Cell::new(started),
             original,
             deadline: Cell::new(None),
             tries: Cell::new(0),
@@ -96,6 +103,18 @@ impl Trail {
             trace: Cell::new(None),
             refusal: RefCell::new(None),
         }
+    }
+
+    /// The time at which this call last woke up. Between two waits all that happens to a call happens at one time, so the
+    /// rooms that a try passes on its way need not each read the clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.seen.get()
+    }
+
+    /// Notes that the call has woken up.
+    pub fn stamp(&self, now: Instant) {
+        self.seen.set(now);
     }
 
     /// Time left until the deadline; `None` when the call has none.

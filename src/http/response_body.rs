@@ -33,7 +33,8 @@ type OnEnd = Box<dyn FnOnce(Ended)>;
 /// A response body, with whatever must happen at its end.
 pub struct ResponseBody {
     kind: Kind,
-    peeked: Option<Frame<Bytes>>,
+    // Boxed: rare, and a body is moved often on its way to the client.
+    peeked: Option<Box<Frame<Bytes>>>,
     on_end: Vec<OnEnd>,
     grpc_status: Option<u8>,
 }
@@ -100,7 +101,7 @@ impl ResponseBody {
     pub async fn peek(&mut self) -> Result<(), Fault> {
         if self.peeked.is_none() {
             let frame = std::future::poll_fn(|cx| self.poll_inner(cx)).await;
-            self.peeked = frame.transpose()?;
+            self.peeked = frame.transpose()?.map(Box::new);
         }
         Ok(())
     }
@@ -108,7 +109,7 @@ impl ResponseBody {
     /// Trailers that came with no data before them.
     #[must_use]
     pub fn peeked_trailers(&self) -> Option<&HeaderMap> {
-        self.peeked.as_ref().and_then(Frame::trailers_ref)
+        self.peeked.as_deref().and_then(Frame::trailers_ref)
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -146,7 +147,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         let polled = match this.peeked.take() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            Some(frame) => Poll::Ready(Some(Ok(*frame))),
             None => this.poll_inner(cx),
         };
         match &polled {

@@ -162,7 +162,7 @@ pin_project! {
     pub struct ObserveFuture<F> {
         #[pin]
         inner: F,
-        record: Option<Record>,
+        record: Option<Box<Record>>,
         grpc: bool,
     }
 }
@@ -191,8 +191,13 @@ impl<F: Future<Output = Outcome>> Future for ObserveFuture<F> {
             }
         };
         record.status = response.status().as_u16();
-        let head_after = clock::now().saturating_duration_since(record.trail.started);
+        let head_after = record
+            .trail
+            .now()
+            .saturating_duration_since(record.trail.started);
         record.trail.head_after.set(Some(head_after));
+        // A body that is all here ends with its head, for all that the clock can tell.
+        record.awaited = response.body().is_streaming();
         Poll::Ready(Ok(response.map(|inner| Observed { inner, record })))
     }
 }
@@ -200,7 +205,8 @@ impl<F: Future<Output = Outcome>> Future for ObserveFuture<F> {
 /// The body as the client gets it; tells of the call when it ends or is dropped.
 pub struct Observed {
     inner: ResponseBody,
-    record: Record,
+    // Boxed: a body is moved several times before it is read.
+    record: Box<Record>,
 }
 
 impl Body for Observed {
@@ -252,7 +258,6 @@ impl fmt::Debug for Observed {
 struct Record {
     observer: Rc<Observer>,
     trail: Rc<Trail>,
-    began: Duration,
     method: Method,
     path: Option<PathAndQuery>,
     host: Option<HeaderValue>,
@@ -262,15 +267,15 @@ struct Record {
     reason: Option<Reason>,
     bytes_out: u64,
     complete: bool,
+    awaited: bool,
 }
 
 impl Record {
-    fn begin(observer: &Rc<Observer>, call: &Call) -> Self {
+    fn begin(observer: &Rc<Observer>, call: &Call) -> Box<Self> {
         observer.metrics.began();
-        Self {
+        Box::new(Self {
             observer: Rc::clone(observer),
             trail: Rc::clone(&call.trail),
-            began: clock::unix(),
             method: call.head.method.clone(),
             path: call.head.uri.path_and_query().cloned(),
             host: call.head.headers.get(header::HOST).cloned().or_else(|| {
@@ -283,7 +288,8 @@ impl Record {
             reason: None,
             bytes_out: 0,
             complete: false,
-        }
+            awaited: true,
+        })
     }
 
     fn tell(&mut self, now: Instant) {
@@ -334,14 +340,19 @@ impl Record {
             head: self.trail.head_after.get(),
             bytes_in: self.upload.received(),
             bytes_out: self.bytes_out,
-            ..Line::new(Kind::Request, self.began)
+            ..Line::new(Kind::Request, self.trail.began)
         });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.tell(clock::now());
+        let now = if self.awaited {
+            clock::now()
+        } else {
+            self.trail.now()
+        };
+        self.tell(now);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::http::Health;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::Trail;
 use crate::kit::mode::Mode;
 use crate::policy::breaker::Settings;
 use crate::policy::breaker::machine;
@@ -75,13 +76,12 @@ impl Breaker {
         admitted.map_err(|refusal| refusal.retry_after)
     }
 
-    fn settle(&self, ticket: Ticket, health: Health, began: Instant) {
+    fn settle(&self, ticket: Ticket, health: Health, began: Instant, now: Instant) {
         let outcome = match health {
             Health::Good => machine::Outcome::Success,
             Health::Bad => machine::Outcome::Failure,
             Health::Neutral => machine::Outcome::Abandoned,
         };
-        let now = clock::now();
         let latency = now.saturating_duration_since(began);
         let transition = self
             .machine
@@ -154,10 +154,11 @@ where
         let held = match self.breaker.as_deref() {
             None => None,
             Some((breaker, mode)) => {
-                let now = clock::now();
+                let now = call.trail.now();
                 match breaker.admit(now) {
                     Ok(ticket) => Some(Held {
                         breaker: Arc::clone(breaker),
+                        trail: Rc::clone(&call.trail),
                         ticket: Some(ticket),
                         began: now,
                     }),
@@ -184,14 +185,15 @@ where
 /// A ticket on its way; dropped unsettled, it tells the machine that the call was abandoned.
 struct Held {
     breaker: Arc<Breaker>,
+    trail: Rc<Trail>,
     ticket: Option<Ticket>,
     began: Instant,
 }
 
 impl Held {
-    fn settle(mut self, health: Health) {
+    fn settle(mut self, health: Health, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(ticket, health, self.began);
+            self.breaker.settle(ticket, health, self.began, now);
         }
     }
 }
@@ -199,7 +201,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(ticket, Health::Neutral, self.began);
+            self.breaker
+                .settle(ticket, Health::Neutral, self.began, clock::now());
         }
     }
 }
@@ -238,11 +241,14 @@ impl<F: Future<Output = Outcome>> Future for BreakerFuture<F> {
 
 fn settle(held: Held, outcome: &mut Outcome) {
     match (Health::of(outcome), outcome) {
-        (Some(health), _) => held.settle(health),
+        (Some(health), _) => {
+            let now = held.trail.now();
+            held.settle(health, now);
+        }
         // The verdict of a gRPC call comes with its trailers (docs/adr/0002).
         (None, Ok(response)) => response
             .body_mut()
-            .on_end(move |ended| held.settle(Health::of_end(ended))),
+            .on_end(move |ended| held.settle(Health::of_end(ended), clock::now())),
         (None, Err(_)) => {}
     }
 }

@@ -13,7 +13,6 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::Service;
 
-use crate::clock;
 use crate::http::Call;
 use crate::http::Fault;
 use crate::http::Outcome;
@@ -75,7 +74,7 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         // Milliseconds since 1970 fit in 64 bits for longer than there will be HTTP.
-        let now = u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(call.trail.began.as_millis()).unwrap_or(u64::MAX);
         let draws = [rng::bits(), rng::bits(), rng::bits(), rng::bits()];
         let ids = correlation::apply(&mut call.head.headers, now, draws, self.sample);
         self.metrics.request_id(ids.request_id_kept);

@@ -119,7 +119,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let now = clock::now();
+        let now = call.trail.now();
         let remaining = call
             .trail
             .remaining(now)
@@ -186,6 +186,7 @@ impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
                         (Reason::TryTimeout, Scope::Try)
                     };
                     this.policy.metrics.expired(scope);
+                    this.trail.stamp(clock::now());
                     return Poll::Ready(Err(Fault::maybe_sent(reason)));
                 }
             }

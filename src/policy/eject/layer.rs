@@ -72,8 +72,7 @@ impl Ejector {
             .set_out(set.endpoints.iter().filter(resting).count());
     }
 
-    fn record(&self, endpoint: u64, ok: bool) {
-        let now = clock::now();
+    fn record(&self, endpoint: u64, ok: bool, now: Instant) {
         let verdict = {
             let mut machines = self.machines.lock();
             machines
@@ -202,24 +201,24 @@ impl<F: Future<Output = Outcome>> Future for EjectFuture<F> {
         if let Some(ejector) = this.ejector.take()
             && endpoint != 0
         {
-            record(&ejector, endpoint, &mut outcome);
+            record(&ejector, endpoint, &mut outcome, this.trail.now());
         }
         Poll::Ready(outcome)
     }
 }
 
-fn record(ejector: &Arc<Ejector>, endpoint: u64, outcome: &mut Outcome) {
+fn record(ejector: &Arc<Ejector>, endpoint: u64, outcome: &mut Outcome, now: Instant) {
     match (Health::of(outcome), outcome) {
-        (Some(Health::Good), _) => ejector.record(endpoint, true),
-        (Some(Health::Bad), _) => ejector.record(endpoint, false),
+        (Some(Health::Good), _) => ejector.record(endpoint, true, now),
+        (Some(Health::Bad), _) => ejector.record(endpoint, false, now),
         (Some(Health::Neutral), _) | (None, Err(_)) => {}
         (None, Ok(response)) => {
             let ejector = Arc::clone(ejector);
             response
                 .body_mut()
                 .on_end(move |ended| match Health::of_end(ended) {
-                    Health::Good => ejector.record(endpoint, true),
-                    Health::Bad => ejector.record(endpoint, false),
+                    Health::Good => ejector.record(endpoint, true, clock::now()),
+                    Health::Bad => ejector.record(endpoint, false, clock::now()),
                     Health::Neutral => {}
                 });
         }

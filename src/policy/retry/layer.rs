@@ -146,7 +146,7 @@ where
 {
     let settings = &policy.settings;
     call.body.keep_up_to(settings.replay);
-    policy.budget.budget.lock().deposit(clock::now());
+    policy.budget.budget.lock().deposit(call.trail.now());
     let mut previous = Duration::ZERO;
     let mut tries_made = 0;
     loop {
@@ -176,13 +176,14 @@ where
             policy.skip(&call, SHADOW);
             return outcome;
         }
-        if !policy.budget.budget.lock().withdraw(clock::now()) {
+        if !policy.budget.budget.lock().withdraw(call.trail.now()) {
             policy.skip(&call, NO_BUDGET);
             return outcome;
         }
         policy.metrics.retried(word(&outcome));
         drop(outcome);
         tokio::time::sleep(after).await;
+        call.trail.stamp(clock::now());
         previous = after;
     }
 }
@@ -258,7 +259,7 @@ fn attempt<'a>(
         Err(fault) if fault.sent == Sent::No => machine::Sent::No,
         _ => machine::Sent::Maybe,
     };
-    let remaining = call.trail.remaining(clock::now());
+    let remaining = call.trail.remaining(call.trail.now());
     Attempt {
         method: call.head.method.as_str(),
         tries_made,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::json::Object;
+use super::json::key;
 use crate::http::Reason;
 
 /// What a line tells of.
@@ -106,43 +107,43 @@ impl Line<'_> {
 
     pub(super) fn write(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         let mut object = Object::open(out);
-        object.word("time", stamp.format(self.began));
-        object.word("kind", self.kind.word());
-        object.text_if("request_id", self.request_id);
-        object.text_if("trace_id", self.trace_id);
-        object.text_if("client", self.client.as_bytes());
-        object.text("upstream", self.upstream.as_bytes());
-        object.text_if("route", self.route.as_bytes());
-        object.text_if("host", self.host);
-        object.text_if("method", self.method);
-        object.text_if("path", without_query(self.path));
-        object.text_if("protocol", self.protocol.as_bytes());
+        object.word(key!("time"), stamp.format(self.began));
+        object.word(key!("kind"), self.kind.word());
+        object.text_if(key!("request_id"), self.request_id);
+        object.text_if(key!("trace_id"), self.trace_id);
+        object.text_if(key!("client"), self.client.as_bytes());
+        object.text(key!("upstream"), self.upstream.as_bytes());
+        object.text_if(key!("route"), self.route.as_bytes());
+        object.text_if(key!("host"), self.host);
+        object.text_if(key!("method"), self.method);
+        object.text_if(key!("path"), without_query(self.path));
+        object.text_if(key!("protocol"), self.protocol.as_bytes());
         if self.status != 0 {
-            object.number("status", self.status);
+            object.number(key!("status"), self.status);
         }
         if let Some(reason) = self.reason {
-            object.word("reason", reason.word());
+            object.word(key!("reason"), reason.word());
         }
         if self.kind == Kind::Request {
-            object.number("tries", self.tries);
+            object.number(key!("tries"), self.tries);
         }
         if let Some(why) = self.retry_skipped {
-            object.word("retry_skipped", why);
+            object.word(key!("retry_skipped"), why);
         }
         if let Some(endpoint) = self.endpoint {
-            object.address("endpoint", endpoint);
+            object.address(key!("endpoint"), endpoint);
         }
-        object.millis("duration_ms", micros(self.duration));
+        object.millis(key!("duration_ms"), micros(self.duration));
         if let Some(head) = self.head {
-            object.millis("head_ms", micros(head));
+            object.millis(key!("head_ms"), micros(head));
         }
-        object.number("bytes_in", self.bytes_in);
-        object.number("bytes_out", self.bytes_out);
+        object.number(key!("bytes_in"), self.bytes_in);
+        object.number(key!("bytes_out"), self.bytes_out);
         if let Some(sni) = self.sni {
-            object.text("sni", sni);
+            object.text(key!("sni"), sni);
         }
         if let Some(kind) = self.tunnel {
-            object.word("tunnel", kind);
+            object.word(key!("tunnel"), kind);
         }
         object.close();
     }

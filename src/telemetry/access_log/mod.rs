@@ -25,9 +25,9 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 /// A buffer of this size is handed over without waiting for a tick.
-const BATCH_BYTES: usize = 16 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// Batches that may wait for the writer, all workers together: about 1 MiB of lines.
-const QUEUE_BATCHES: usize = 64;
+const QUEUE_BATCHES: usize = 16;
 /// How long `stop` waits for a writer that does not get rid of its lines. A blocked stdout must not keep the process.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
