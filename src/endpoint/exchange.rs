@@ -29,6 +29,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::clock;
+use crate::endpoint::gate::Gate;
 use crate::endpoint::idle::Silence;
 use crate::endpoint::pool::Patience;
 use crate::endpoint::pool::Pool;
@@ -50,6 +51,7 @@ type Connection = http1::Connection<TokioIo<TcpStream>, RequestBody>;
 pub(super) struct H1 {
     sender: http1::SendRequest<RequestBody>,
     connection: Pin<Box<Connection>>,
+    gate: Gate,
     ended: bool,
     pub(super) retires_at: Instant,
     pub(super) resting_since: Instant,
@@ -57,16 +59,17 @@ pub(super) struct H1 {
 }
 
 impl H1 {
-    /// Lets the connection make progress with the context of its current user.
-    fn drive(&mut self, cx: &mut Context<'_>) {
+    /// Lets the connection make progress. Whoever then goes to wait says so at the gate.
+    fn drive(&mut self) {
         if !self.ended {
-            self.ended = self.connection.as_mut().poll(cx).is_ready();
+            let mut cx = self.gate.driving();
+            self.ended = self.connection.as_mut().poll(&mut cx).is_ready();
         }
     }
 
     /// Whether a request can be sent on it now.
-    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.drive();
         !self.ended && self.sender.is_ready()
     }
 
@@ -87,6 +90,7 @@ pub(super) async fn handshake(pool: &Rc<Pool>, slot: Slot, connect: Duration) ->
     Ok(H1 {
         sender,
         connection: Box::pin(connection),
+        gate: Gate::new(),
         ended: false,
         retires_at: retirement(now),
         resting_since: now,
@@ -163,11 +167,14 @@ async fn exchange(
     let answered = {
         let mut answer = pin!(h1.sender.try_send_request(request));
         poll_fn(|cx| {
-            h1.drive(cx);
-            // Only the line above can make it ready: a waker left behind would wake this very task for nothing.
+            h1.drive();
+            // Only the line above can make it ready, so it need not remember whom to wake.
             match answer.as_mut().poll(&mut silent()) {
                 Poll::Pending if h1.ended => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    h1.gate.wait(cx);
+                    Poll::Pending
+                }
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
             }
         })
@@ -237,9 +244,9 @@ struct H1Body {
 }
 
 impl H1Body {
-    fn release(&mut self, cx: &mut Context<'_>) {
+    fn release(&mut self) {
         if let Some(mut h1) = self.h1.take()
-            && h1.is_usable(cx)
+            && h1.is_usable()
         {
             self.pool.give(h1, clock::now());
         }
@@ -256,18 +263,23 @@ impl Body for H1Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         if let Some(h1) = &mut this.h1 {
-            h1.drive(cx);
+            h1.drive();
         }
         // As above: frames come only from driving the connection.
         match Pin::new(&mut this.incoming).poll_frame(&mut silent()) {
-            Poll::Pending => this.silence.poll_too_long(cx).map(|()| {
-                this.h1 = None;
-                Some(Err(Fault::maybe_sent(Reason::IdleTimeout)))
-            }),
+            Poll::Pending => {
+                if let Some(h1) = &this.h1 {
+                    h1.gate.wait(cx);
+                }
+                this.silence.poll_too_long(cx).map(|()| {
+                    this.h1 = None;
+                    Some(Err(Fault::maybe_sent(Reason::IdleTimeout)))
+                })
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 this.silence.broken();
                 if this.incoming.is_end_stream() {
-                    this.release(cx);
+                    this.release();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -278,7 +290,7 @@ impl Body for H1Body {
                 )))
             }
             Poll::Ready(None) => {
-                this.release(cx);
+                this.release();
                 Poll::Ready(None)
             }
         }

@@ -5,6 +5,7 @@
 mod cluster;
 pub mod discover;
 mod exchange;
+mod gate;
 mod h2;
 mod idle;
 pub mod pool;

@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Waker;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -175,15 +173,11 @@ impl Pool {
     }
 
     /// A resting HTTP/1 connection that is still good.
-    ///
-    /// Asked with a silent waker: whoever takes it polls it again before waiting, and sending a request on a connection
-    /// that remembers a waker would wake that task at once.
     pub(super) fn take(&self, now: Instant) -> Option<H1> {
-        let mut cx = Context::from_waker(Waker::noop());
         loop {
             let mut h1 = self.h1.borrow_mut().pop()?;
             self.metrics.idle.down();
-            match self.verdict(&mut h1, now, &mut cx) {
+            match self.verdict(&mut h1, now) {
                 None => return Some(h1),
                 Some(why) => h1.slot.closes_for(why),
             }
@@ -205,7 +199,7 @@ impl Pool {
     }
 
     /// Why a resting connection must not be used again; `None` if it may.
-    fn verdict(&self, h1: &mut H1, now: Instant, cx: &mut Context<'_>) -> Option<Closed> {
+    fn verdict(&self, h1: &mut H1, now: Instant) -> Option<Closed> {
         let rested = now.saturating_duration_since(h1.resting_since);
         if self.endpoint.is_gone() {
             Some(Closed::Endpoint)
@@ -213,7 +207,7 @@ impl Pool {
             Some(Closed::Age)
         } else if rested > self.rest_at_most.get() {
             Some(Closed::Idle)
-        } else if h1.is_usable(cx) {
+        } else if h1.is_usable() {
             None
         } else {
             self.learn_rest(rested);
@@ -268,10 +262,8 @@ impl Pool {
 
     /// Closes what should not rest any longer.
     pub fn sweep(&self, now: Instant) {
-        // Nobody waits for these: their waker may be a silent one until they are taken out.
-        let mut cx = Context::from_waker(Waker::noop());
         self.h1.borrow_mut().retain_mut(|h1| {
-            let why = self.verdict(h1, now, &mut cx);
+            let why = self.verdict(h1, now);
             if let Some(why) = why {
                 self.metrics.idle.down();
                 h1.slot.closes_for(why);
