@@ -3,6 +3,14 @@
 //! The modules below are listed in the order in which they may import one another, lowest first; a request meets them
 //! the other way round. `stack` is the whole way of a request on one page. `tests/architecture.rs` holds the order.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::unchecked_time_subtraction,
+        reason = "a test that subtracts too much should fail loudly"
+    )
+)]
+
 pub mod kit;
 
 pub mod clock;

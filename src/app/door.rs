@@ -35,8 +35,10 @@ use crate::listen::TunnelIo;
 use crate::listen::Way;
 use crate::stack::RefusingStack;
 use crate::stack::Stack;
+use crate::telemetry::UNMATCHED;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::Place;
 use crate::telemetry::layer::Observed;
 
 /// A worker as the listening side sees it.
@@ -91,13 +93,12 @@ impl Handler for Handle {
         let tree = self.worker.tree();
         self.worker.shared.telemetry.process.refused(refusal.reason);
         if tree.policy.access_log {
+            let place = Place::new(&tree.policy.service, UNMATCHED, "");
             self.worker.log.line(&Line {
                 request_id: refusal.request_id.as_bytes(),
-                client: &tree.policy.service,
-                upstream: crate::telemetry::UNMATCHED,
                 status: refusal.reason.status(),
                 reason: Some(refusal.reason),
-                ..Line::new(Kind::Request, clock::unix())
+                ..Line::new(Kind::Request, clock::unix(), &place)
             });
         }
     }
@@ -114,13 +115,13 @@ fn begin(
     way: &Way,
     doubt: Option<Reason>,
 ) -> Either<Routed, Refused> {
-    let (mut head, incoming) = request.into_parts();
+    let (head, incoming) = request.into_parts();
+    let mut head = Box::new(head);
     let trail = Rc::new(Trail::new(clock::now(), way.original));
-    let tree = worker.tree();
-    let limits = &tree.policy.listen.limits;
+    let limits = worker.limits();
     let admitted = match doubt {
         Some(reason) => Err(Fault::unsent(reason)),
-        None => admit(worker, limits, &head, &incoming, way),
+        None => admit(worker, &limits, &head, &incoming, way),
     };
     let (target, upstream) = match admitted {
         Ok(admitted) => admitted,
@@ -182,7 +183,7 @@ fn prepare(head: &mut Parts, target: &Target, has_body: bool) {
 }
 
 /// Sends a call through the stack that answers by itself: with the fault on its trail, or, for a CONNECT, with 200.
-fn refuse(worker: &Worker, mut head: Parts, trail: Rc<Trail>) -> Refused {
+fn refuse(worker: &Worker, mut head: Box<Parts>, trail: Rc<Trail>) -> Refused {
     // An upgrade that waits for its answer must not keep the connection.
     head.extensions.clear();
     worker.refusing().call(Call {
@@ -197,7 +198,7 @@ async fn after_panic(worker: &Worker) -> Response<Observed> {
     let (head, ()) = Request::new(()).into_parts();
     let trail = Rc::new(Trail::new(clock::now(), None));
     *trail.refusal.borrow_mut() = Some(Fault::maybe_sent(Reason::Panic));
-    match refuse(worker, head, trail).await {
+    match refuse(worker, Box::new(head), trail).await {
         Ok(response) => response,
         Err(never) => match never {},
     }

@@ -42,6 +42,7 @@ use crate::listen;
 use crate::listen::Bind;
 use crate::listen::Dealer;
 use crate::listen::Door;
+use crate::listen::Drain;
 use crate::listen::Refuse;
 use crate::telemetry::BuildInfo;
 use crate::telemetry::Telemetry;
@@ -225,7 +226,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
     keep_gauges(&shared);
     let log = AccessLog::start(options.access_log, telemetry.process.log_dropped.clone())
         .map_err(StartError::system("the access log"))?;
-    let drain = CancellationToken::new();
+    let drain = Drain::default();
     let mut crew = Crew::start(workers, &shared, &log, &drain)?;
     let state = admin_state(&shared);
     let (outbound, explicit) = (first(&sockets.outbound), first(&sockets.explicit));
@@ -345,7 +346,7 @@ impl Crew {
         count: usize,
         shared: &Arc<Shared>,
         log: &AccessLog,
-        drain: &CancellationToken,
+        drain: &Drain,
     ) -> Result<Self, StartError> {
         let mut crew = Self {
             senders: Vec::new(),
@@ -374,7 +375,7 @@ struct Control {
     state: Arc<AdminState>,
     admin: admin::AdminHandle,
     log: AccessLog,
-    drain: CancellationToken,
+    drain: Drain,
     stop: CancellationToken,
     watch: Option<Vec<PathBuf>>,
     signals: bool,
@@ -434,7 +435,7 @@ impl Control {
             // Waited for, since only then is its listener closed.
             let _ = task.await;
         }
-        self.drain.cancel();
+        self.drain.begin();
     }
 
     fn accept(&self, door: Door, listener: TcpListener) -> Option<tokio::task::JoinHandle<()>> {

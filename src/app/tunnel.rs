@@ -17,6 +17,7 @@ use crate::listen::TunnelIo;
 use crate::listen::Way;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::Place;
 
 /// Host and port that the way of a connection names.
 fn named(way: &Way, sni: Option<&str>) -> Option<(String, u16)> {
@@ -62,9 +63,8 @@ pub async fn carry(worker: &Worker, mut io: TunnelIo, way: &Way) {
     tunnel.bytes(bytes.0, bytes.1);
     let tree = worker.tree();
     if tree.policy.access_log {
+        let place = Place::new(&tree.policy.service, &upstream_name, "");
         worker.log.line(&Line {
-            client: &tree.policy.service,
-            upstream: &upstream_name,
             host: host.as_bytes(),
             reason,
             endpoint,
@@ -73,7 +73,7 @@ pub async fn carry(worker: &Worker, mut io: TunnelIo, way: &Way) {
             bytes_out: bytes.1,
             sni: io.sni.as_deref().map(str::as_bytes),
             tunnel: Some(io.kind.word()),
-            ..Line::new(Kind::Tunnel, began)
+            ..Line::new(Kind::Tunnel, began, &place)
         });
     }
 }

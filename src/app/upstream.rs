@@ -199,7 +199,7 @@ impl Live {
             "upstream": self.name,
             "destination": destination,
             "breaker": base.map(|(breaker, _)| breaker.state(now).word()),
-            "unresolved": set.failed.map(|reason| reason.word()),
+            "unresolved": set.failed.map(Reason::word),
             "endpoints": endpoints,
             "routes": routes,
         })

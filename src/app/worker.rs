@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::Shared;
@@ -22,6 +21,8 @@ use crate::endpoint::pool::Pools;
 use crate::http::Fault;
 use crate::listen;
 use crate::listen::Accepted;
+use crate::listen::Drain;
+use crate::listen::Limits;
 use crate::listen::Way;
 use crate::policy::correlation;
 use crate::route::machine::Matcher;
@@ -30,6 +31,7 @@ use crate::stack::RefusingStack;
 use crate::stack::Stack;
 use crate::telemetry;
 use crate::telemetry::access_log::LogBuffer;
+use crate::telemetry::access_log::Place;
 use crate::telemetry::layer::Observer;
 use crate::telemetry::layer::WorkerLog;
 
@@ -51,6 +53,7 @@ pub struct Worker {
 /// This worker's view of the tree: the stacks it has built so far.
 struct Local {
     tree: Arc<Tree>,
+    limits: Rc<Limits>,
     ways: HashMap<Box<str>, Vec<Known>>,
     refusing: RefusingStack,
 }
@@ -96,6 +99,7 @@ impl Worker {
             log,
             correlation,
             local: RefCell::new(Local {
+                limits: Rc::new(tree.policy.listen.limits.clone()),
                 tree,
                 ways: HashMap::new(),
                 refusing,
@@ -108,6 +112,12 @@ impl Worker {
     pub fn tree(&self) -> Arc<Tree> {
         self.catch_up();
         Arc::clone(&self.local.borrow().tree)
+    }
+
+    /// `listen.limits` of the policy in force.
+    pub fn limits(&self) -> Rc<Limits> {
+        self.catch_up();
+        Rc::clone(&self.local.borrow().limits)
     }
 
     fn catch_up(&self) {
@@ -124,6 +134,7 @@ impl Worker {
             &self.correlation,
         );
         *self.local.borrow_mut() = Local {
+            limits: Rc::new(tree.policy.listen.limits.clone()),
             tree,
             ways: HashMap::new(),
             refusing,
@@ -192,9 +203,7 @@ impl Worker {
                 metrics: Arc::clone(&route.metrics),
                 worker: self.index,
                 log: tree.policy.access_log.then(|| Rc::clone(&self.log)),
-                client: tree.policy.service.as_str().into(),
-                upstream: live.name.as_str().into(),
-                route: name.into(),
+                place: Place::new(&tree.policy.service, &live.name, name),
             },
             correlation: self.correlation.clone(),
             deadline: route.policy.deadline.clone(),
@@ -242,21 +251,19 @@ fn refusing(
         metrics: shared.telemetry.route(telemetry::UNMATCHED, ""),
         worker: index,
         log: tree.policy.access_log.then(|| Rc::clone(log)),
-        client: tree.policy.service.as_str().into(),
-        upstream: telemetry::UNMATCHED.into(),
-        route: "".into(),
+        place: Place::new(&tree.policy.service, telemetry::UNMATCHED, ""),
     };
     stack::refusing(observer, correlation.clone())
 }
 
-/// Runs a worker until it has drained: after `drain` is cancelled it takes no more connections and gives those it has
+/// Runs a worker until it has drained: once `drain` has begun it takes no more connections and gives those it has
 /// until the shared bound.
 pub fn run(
     index: usize,
     shared: Arc<Shared>,
     buffer: LogBuffer,
     accepted: mpsc::Receiver<Accepted>,
-    drain: CancellationToken,
+    drain: Drain,
 ) -> std::io::Result<()> {
     telemetry::enter_worker(index);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -272,7 +279,7 @@ async fn serve(
     shared: Arc<Shared>,
     buffer: LogBuffer,
     mut accepted: mpsc::Receiver<Accepted>,
-    drain: CancellationToken,
+    drain: Drain,
 ) {
     let drain_for = shared.drain;
     let worker = Worker::new(index, shared, buffer);
@@ -285,7 +292,7 @@ async fn serve(
                 Some(next) => take(&worker, &connections, &drain, next),
                 None => break,
             },
-            () = drain.cancelled() => break,
+            () = drain.begun() => break,
         }
     }
     connections.close();
@@ -302,12 +309,7 @@ async fn serve(
     worker.log.flush();
 }
 
-fn take(
-    worker: &Rc<Worker>,
-    connections: &TaskTracker,
-    drain: &CancellationToken,
-    accepted: Accepted,
-) {
+fn take(worker: &Rc<Worker>, connections: &TaskTracker, drain: &Drain, accepted: Accepted) {
     let Accepted {
         stream,
         door,
@@ -327,7 +329,7 @@ fn take(
         connect: None,
     });
     let settings = Rc::new(listen::Settings {
-        limits: worker.tree().policy.listen.limits.clone(),
+        limits: (*worker.limits()).clone(),
         drain: drain.clone(),
         refuse: Arc::clone(&worker.shared.refuse),
     });

@@ -44,6 +44,7 @@ struct Shared {
 /// This worker's pools in the order of the set's endpoints, so that a choice needs no look-up.
 #[derive(Default)]
 struct View {
+    generation: u64,
     set: Arc<Set>,
     pools: Vec<Rc<Pool>>,
 }
@@ -73,17 +74,9 @@ impl Shared {
     /// The endpoint for this try and its pool.
     fn choose(&self, trail: &Trail, now: Instant) -> Option<(Arc<Endpoint>, Rc<Pool>)> {
         let mut view = self.view.borrow_mut();
-        let set = self.cluster.set();
-        if !Arc::ptr_eq(&set, &view.set) {
-            for pool in &view.pools {
-                pool.sweep(now);
-            }
-            view.pools = set
-                .endpoints
-                .iter()
-                .map(|endpoint| self.pools.of(endpoint, &self.metrics))
-                .collect();
-            view.set = Arc::clone(&set);
+        let generation = self.cluster.generation();
+        if generation != view.generation {
+            self.look_again(&mut view, generation, now);
         }
         let endpoints = &view.set.endpoints;
         let place = match endpoints.len() {
@@ -92,6 +85,22 @@ impl Shared {
             _ => pick(endpoints, trail, now),
         };
         Some((Arc::clone(&endpoints[place]), Rc::clone(&view.pools[place])))
+    }
+}
+
+impl Shared {
+    fn look_again(&self, view: &mut View, generation: u64, now: Instant) {
+        for pool in &view.pools {
+            pool.sweep(now);
+        }
+        view.generation = generation;
+        view.set = self.cluster.set().clone();
+        view.pools = view
+            .set
+            .endpoints
+            .iter()
+            .map(|endpoint| self.pools.of(endpoint, &self.metrics))
+            .collect();
     }
 }
 
@@ -123,22 +132,23 @@ impl Service<Call> for Balance {
 
     fn call(&mut self, call: Call) -> Self::Future {
         let shared = Rc::clone(&self.shared);
-        Box::pin(async move { shared.send(call).await })
+        match shared.choose(&call.trail, call.trail.now()) {
+            Some((endpoint, pool)) => Box::pin(shared.send(endpoint, pool, call)),
+            None => Box::pin(async move {
+                shared.cluster.known().await;
+                call.trail.stamp(clock::now());
+                let (endpoint, pool) = shared
+                    .choose(&call.trail, call.trail.now())
+                    .ok_or_else(|| shared.nobody())?;
+                shared.send(endpoint, pool, call).await
+            }),
+        }
     }
 }
 
 impl Shared {
-    async fn send(&self, call: Call) -> Outcome {
+    async fn send(self: Rc<Self>, endpoint: Arc<Endpoint>, pool: Rc<Pool>, call: Call) -> Outcome {
         let trail = Rc::clone(&call.trail);
-        let now = trail.now();
-        let (endpoint, pool) = if let Some(chosen) = self.choose(&trail, now) {
-            chosen
-        } else {
-            self.cluster.known().await;
-            trail.stamp(clock::now());
-            self.choose(&trail, trail.now())
-                .ok_or_else(|| self.nobody())?
-        };
         trail.tries.set(trail.tries.get() + 1);
         trail.mark_tried(endpoint.id);
         trail.endpoint.set(Some(endpoint.address));

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -14,6 +16,7 @@ use crate::http::Reason;
 #[derive(Debug)]
 pub struct Cluster {
     set: ArcSwap<Set>,
+    generation: AtomicU64,
     changed: Notify,
 }
 
@@ -32,6 +35,7 @@ impl Cluster {
     pub fn waiting() -> Arc<Self> {
         Arc::new(Self {
             set: ArcSwap::from_pointee(Set::default()),
+            generation: AtomicU64::new(1),
             changed: Notify::new(),
         })
     }
@@ -48,6 +52,19 @@ impl Cluster {
     #[must_use]
     pub fn set(&self) -> arc_swap::Guard<Arc<Set>> {
         self.set.load()
+    }
+
+    /// Which set it is, counted from 1: cheaper to ask with every call than for the set itself.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn put(&self, set: Set) {
+        self.set.store(Arc::new(set));
+        // After the set: whoever sees the new number finds the new set or a newer one.
+        self.generation.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     /// Replaces the addresses. Endpoints whose address stays keep their connections, latency and ejections.
@@ -68,8 +85,7 @@ impl Cluster {
             }
         }
         let failed = endpoints.is_empty().then_some(Reason::NoEndpoint);
-        self.set.store(Arc::new(Set { endpoints, failed }));
-        self.changed.notify_waiters();
+        self.put(Set { endpoints, failed });
     }
 
     /// Says that no address is known and why. A set that has endpoints keeps them: the last good answer serves.
@@ -84,11 +100,10 @@ impl Cluster {
         for endpoint in &self.set.load().endpoints {
             endpoint.leave();
         }
-        self.set.store(Arc::new(Set {
+        self.put(Set {
             endpoints: Vec::new(),
             failed: Some(reason),
-        }));
-        self.changed.notify_waiters();
+        });
     }
 
     /// Waits until the set is known, well or ill.

@@ -80,14 +80,18 @@ impl H1 {
 }
 
 /// Opens HTTP/1.1 to the endpoint of `pool`, without sending anything yet.
-pub(super) async fn handshake(pool: &Rc<Pool>, slot: Slot, connect: Duration) -> Result<H1, Fault> {
+pub(super) async fn handshake(
+    pool: &Rc<Pool>,
+    slot: Slot,
+    connect: Duration,
+) -> Result<Box<H1>, Fault> {
     let stream = pool.connect(connect).await?;
     let (sender, connection) = builder()
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::unsent(Reason::ConnectFailed).because(error))?;
     let now = clock::now();
-    Ok(H1 {
+    Ok(Box::new(H1 {
         sender,
         connection: Box::pin(connection),
         gate: Gate::new(),
@@ -95,7 +99,7 @@ pub(super) async fn handshake(pool: &Rc<Pool>, slot: Slot, connect: Duration) ->
         retires_at: retirement(now),
         resting_since: now,
         slot,
-    })
+    }))
 }
 
 pub(super) fn builder() -> http1::Builder {
@@ -113,22 +117,41 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
     if upgrade::is_wanted(&call.head.headers) {
         return Box::pin(upgrade::send(pool, call, patience)).await;
     }
-    let Call { head, body, trail } = call;
-    let mut request = Request::from_parts(head, body);
+    let trail = call.trail;
+    let mut request = Request::from_parts(*call.head, call.body);
     loop {
-        let (h1, reused) = obtain(pool, patience, trail.now()).await?;
-        match exchange(pool, h1, request, &trail, patience.idle).await {
-            Ok(response) => return Ok(response),
-            // Handed back unsent by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
-            Err(Failure {
-                unsent: Some(unsent),
-                ..
-            }) if reused => request = unsent,
-            Err(Failure { mut fault, .. }) => {
-                fault.stale = reused && fault.reason == Reason::Reset;
-                return Err(fault);
-            }
-        }
+        let (mut h1, reused) = obtain(pool, patience, trail.now()).await?;
+        let answered = {
+            let mut answer = pin!(h1.sender.try_send_request(request));
+            poll_fn(|cx| {
+                h1.drive();
+                // Only the line above can make it ready, so it need not remember whom to wake.
+                match answer.as_mut().poll(&mut silent()) {
+                    Poll::Pending if h1.ended => Poll::Ready(None),
+                    Poll::Pending => {
+                        h1.gate.wait(cx);
+                        Poll::Pending
+                    }
+                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                }
+            })
+            .await
+        };
+        trail.stamp(clock::now());
+        let mut fault = match answered {
+            Some(Ok(response)) => return respond(pool, h1, response, patience.idle, trail.now()),
+            Some(Err(mut error)) => match error.take_message() {
+                // Handed back by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
+                Some(unsent) if reused => {
+                    request = unsent;
+                    continue;
+                }
+                _ => fault_of(&error.into_error(), &trail),
+            },
+            None => blame(&trail, Fault::maybe_sent(Reason::Reset)),
+        };
+        fault.stale = reused && fault.reason == Reason::Reset;
+        return Err(fault);
     }
 }
 
@@ -137,7 +160,11 @@ fn silent() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-async fn obtain(pool: &Rc<Pool>, patience: Patience, now: Instant) -> Result<(H1, bool), Fault> {
+async fn obtain(
+    pool: &Rc<Pool>,
+    patience: Patience,
+    now: Instant,
+) -> Result<(Box<H1>, bool), Fault> {
     loop {
         if let Some(h1) = pool.take(now) {
             return Ok((h1, true));
@@ -152,60 +179,13 @@ async fn obtain(pool: &Rc<Pool>, patience: Patience, now: Instant) -> Result<(H1
     }
 }
 
-struct Failure {
-    fault: Fault,
-    unsent: Option<Request<RequestBody>>,
-}
-
-async fn exchange(
-    pool: &Rc<Pool>,
-    mut h1: H1,
-    request: Request<RequestBody>,
-    trail: &Trail,
-    idle: Duration,
-) -> Result<Response<ResponseBody>, Failure> {
-    let answered = {
-        let mut answer = pin!(h1.sender.try_send_request(request));
-        poll_fn(|cx| {
-            h1.drive();
-            // Only the line above can make it ready, so it need not remember whom to wake.
-            match answer.as_mut().poll(&mut silent()) {
-                Poll::Pending if h1.ended => Poll::Ready(None),
-                Poll::Pending => {
-                    h1.gate.wait(cx);
-                    Poll::Pending
-                }
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            }
-        })
-        .await
-    };
-    trail.stamp(clock::now());
-    match answered {
-        Some(Ok(response)) => {
-            respond(pool, h1, response, idle, trail.now()).map_err(|fault| Failure {
-                fault,
-                unsent: None,
-            })
-        }
-        Some(Err(mut error)) => Err(Failure {
-            unsent: error.take_message(),
-            fault: fault_of(&error.into_error(), trail),
-        }),
-        None => Err(Failure {
-            unsent: None,
-            fault: blame(trail, Fault::maybe_sent(Reason::Reset)),
-        }),
-    }
-}
-
 fn respond(
     pool: &Rc<Pool>,
-    h1: H1,
+    h1: Box<H1>,
     response: Response<Incoming>,
     idle: Duration,
     now: Instant,
-) -> Result<Response<ResponseBody>, Fault> {
+) -> Outcome {
     let (mut head, incoming) = response.into_parts();
     receive(&mut head)?;
     let body = if h1.is_done() {
@@ -238,7 +218,7 @@ pub(super) fn receive(head: &mut Parts) -> Result<(), Fault> {
 /// A response body that drives its connection, and gives it back when all of it was read.
 struct H1Body {
     incoming: Incoming,
-    h1: Option<H1>,
+    h1: Option<Box<H1>>,
     pool: Rc<Pool>,
     silence: Silence,
 }

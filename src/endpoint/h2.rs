@@ -83,7 +83,7 @@ impl Drop for Stream {
 
 pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     let Call { head, body, trail } = call;
-    let mut request = Request::from_parts(head, body);
+    let mut request = Request::from_parts(*head, body);
     loop {
         let (h2, reused) = obtain(pool, patience).await?;
         let stream = Stream::on(&h2);

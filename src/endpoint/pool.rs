@@ -108,7 +108,11 @@ pub struct Pool {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) metrics: Arc<UpstreamMetrics>,
     pub(super) telemetry: Arc<Telemetry>,
-    h1: RefCell<Vec<H1>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection is moved with every call: one word, not twenty"
+    )]
+    h1: RefCell<Vec<Box<H1>>>,
     h2: RefCell<Vec<Rc<H2>>>,
     open: Cell<u32>,
     freed: Notify,
@@ -173,7 +177,7 @@ impl Pool {
     }
 
     /// A resting HTTP/1 connection that is still good.
-    pub(super) fn take(&self, now: Instant) -> Option<H1> {
+    pub(super) fn take(&self, now: Instant) -> Option<Box<H1>> {
         loop {
             let mut h1 = self.h1.borrow_mut().pop()?;
             self.metrics.idle.down();
@@ -185,7 +189,7 @@ impl Pool {
     }
 
     /// Puts a connection to rest, unless it is too old.
-    pub(super) fn give(&self, mut h1: H1, now: Instant) {
+    pub(super) fn give(&self, mut h1: Box<H1>, now: Instant) {
         if self.endpoint.is_gone() {
             h1.slot.closes_for(Closed::Endpoint);
         } else if h1.retires_at > now {

@@ -49,7 +49,7 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
         drop(slot);
     });
     let mut response = sender
-        .send_request(Request::from_parts(head, body))
+        .send_request(Request::from_parts(*head, body))
         .await
         .map_err(|error| exchange::fault_of(&error, &trail))?;
     trail.stamp(clock::now());

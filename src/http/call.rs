@@ -18,8 +18,8 @@ use crate::http::RequestBody;
 ///
 /// `head` is the outgoing head: already checked by [`crate::http::strict`], hop-by-hop fields removed.
 pub struct Call {
-    /// Method, target, version and fields as they will be sent.
-    pub head: Parts,
+    /// Method, target, version and fields as they will be sent. Boxed: a call is handed on by every layer.
+    pub head: Box<Parts>,
     /// The body, replayable within its bound.
     pub body: RequestBody,
     /// Facts shared by every layer and every try of this call.

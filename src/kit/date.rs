@@ -92,7 +92,8 @@ fn century(two_digits: i64, now_unix: u64) -> i64 {
 }
 
 fn seconds(year: i64, month: &str, day: i64, time: &str) -> Option<i64> {
-    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let month = i64::try_from(month).ok()? + 1;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_in = match month {
         2 if leap => 29,

@@ -13,11 +13,13 @@ pub const SEEDS: u64 = 1000;
 pub struct Draws(u64);
 
 impl Draws {
+    /// The stream of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// 64 bits, all equally likely.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -41,6 +43,7 @@ impl Draws {
         self.unit() < share
     }
 
+    /// One of `from`, which is not empty.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }

@@ -25,7 +25,6 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::detect;
@@ -35,6 +34,7 @@ use crate::endpoint::LocalExec;
 use crate::http::Fault;
 use crate::http::LocalFuture;
 use crate::http::Reason;
+use crate::listen::Drain;
 use crate::listen::Limits;
 use crate::listen::Refusal;
 use crate::listen::Refuse;
@@ -87,8 +87,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Settings {
     /// `listen.limits` of the policy in force when the connection came.
     pub limits: Limits,
-    /// Cancelled when the worker drains.
-    pub drain: CancellationToken,
+    /// Begun when the process drains.
+    pub drain: Drain,
     /// Makes the answer to what cannot be read.
     pub refuse: Refuse,
 }
@@ -125,7 +125,7 @@ where
     };
     let first = tokio::select! {
         first = detect::read_first(&mut stream, patience) => first,
-        () = settings.drain.cancelled() => return,
+        () = settings.drain.begun() => return,
     };
     // A connection that failed or closed before it said anything has nobody left to tell.
     let Ok(first) = first else { return };
@@ -220,7 +220,7 @@ where
         .with_upgrades();
     let mut watch = Watch::new(&heard, &settings);
     let ended = {
-        let mut drained = pin!(settings.drain.cancelled());
+        let mut drained = pin!(settings.drain.watch());
         let mut draining = false;
         poll_fn(|cx| {
             if !draining && drained.as_mut().poll(cx).is_ready() {
@@ -269,7 +269,7 @@ where
             .serve_connection(TokioIo::new(tap), service)
     );
     let mut watch = Watch::new(&heard, &settings);
-    let mut drained = pin!(settings.drain.cancelled());
+    let mut drained = pin!(settings.drain.watch());
     let mut closing = false;
     poll_fn(|cx| {
         if !closing && drained.as_mut().poll(cx).is_ready() {

@@ -4,6 +4,7 @@
 
 mod accept;
 mod connection;
+mod drain;
 mod limits;
 mod tap;
 mod way;
@@ -20,6 +21,7 @@ pub use connection::Served;
 pub use connection::Settings;
 pub use connection::TunnelIo;
 pub use connection::serve;
+pub use drain::Drain;
 pub use limits::Bind;
 pub use limits::Limits;
 pub use way::Refusal;

@@ -117,7 +117,7 @@ fn call(method: Method) -> Call {
         .body(())
         .expect("a test's request is valid");
     Call {
-        head: request.into_parts().0,
+        head: Box::new(request.into_parts().0),
         body: RequestBody::Empty,
         trail: Rc::new(Trail::new(clock::now(), None)),
     }

@@ -41,6 +41,7 @@ use crate::telemetry::RouteMetrics;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::access_log::LogBuffer;
+use crate::telemetry::access_log::Place;
 
 /// How long a line may wait before it is handed to the writer.
 pub const LOG_TICK: Duration = Duration::from_millis(100);
@@ -93,12 +94,8 @@ pub struct Observer {
     pub worker: usize,
     /// `None` when the policy turns the access log off.
     pub log: Option<Rc<WorkerLog>>,
-    /// `service` of the policy.
-    pub client: Rc<str>,
-    /// The upstream's name in the policy.
-    pub upstream: Rc<str>,
-    /// The route's name in the policy.
-    pub route: Rc<str>,
+    /// What every line of the route says.
+    pub place: Place,
 }
 
 /// Counts and logs every call; turns a fault into the answer that says it.
@@ -321,9 +318,6 @@ impl Record {
         log.line(&Line {
             request_id: request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
             trace_id: trace_id.as_ref().map_or(b"", |id| &id[..]),
-            client: &observer.client,
-            upstream: &observer.upstream,
-            route: &observer.route,
             host: self.host.as_ref().map_or(b"", HeaderValue::as_bytes),
             method: self.method.as_str().as_bytes(),
             path: self
@@ -340,7 +334,7 @@ impl Record {
             head: self.trail.head_after.get(),
             bytes_in: self.upload.received(),
             bytes_out: self.bytes_out,
-            ..Line::new(Kind::Request, self.trail.began)
+            ..Line::new(Kind::Request, self.trail.began, &observer.place)
         });
     }
 }

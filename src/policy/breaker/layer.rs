@@ -151,13 +151,14 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let held = match self.breaker.as_deref() {
+        let held = match &self.breaker {
             None => None,
-            Some((breaker, mode)) => {
+            Some(guard) => {
+                let (breaker, mode) = &**guard;
                 let now = call.trail.now();
                 match breaker.admit(now) {
                     Ok(ticket) => Some(Held {
-                        breaker: Arc::clone(breaker),
+                        guard: Rc::clone(guard),
                         trail: Rc::clone(&call.trail),
                         ticket: Some(ticket),
                         began: now,
@@ -184,7 +185,7 @@ where
 
 /// A ticket on its way; dropped unsettled, it tells the machine that the call was abandoned.
 struct Held {
-    breaker: Arc<Breaker>,
+    guard: Rc<(Arc<Breaker>, Mode)>,
     trail: Rc<Trail>,
     ticket: Option<Ticket>,
     began: Instant,
@@ -193,7 +194,7 @@ struct Held {
 impl Held {
     fn settle(mut self, health: Health, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(ticket, health, self.began, now);
+            self.guard.0.settle(ticket, health, self.began, now);
         }
     }
 }
@@ -201,7 +202,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker
+            self.guard
+                .0
                 .settle(ticket, Health::Neutral, self.began, clock::now());
         }
     }

@@ -70,9 +70,9 @@ impl Metrics {
     /// A call's `x-request-id` was kept, or begun because there was none that is valid.
     pub fn request_id(&self, kept: bool) {
         if kept {
-            self.ids_kept.inc()
+            self.ids_kept.inc();
         } else {
-            self.ids_begun.inc()
+            self.ids_begun.inc();
         }
     }
 }

@@ -553,7 +553,7 @@ fn the_skins_leave_their_marks() {
 
     let trail = Rc::new(Trail::new(walk::start(), None));
     let call = Call {
-        head: http::Request::new(()).into_parts().0,
+        head: Box::new(http::Request::new(()).into_parts().0),
         body: RequestBody::Empty,
         trail: Rc::clone(&trail),
     };

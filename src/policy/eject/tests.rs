@@ -271,9 +271,9 @@ fn walk_holds_every_invariant() {
             let out = fleet.iter().filter(|machine| machine.is_out(now)).count();
             assert!(out < fleet.len(), "the pool is empty");
             assert!(out as f64 <= share * fleet.len() as f64 + 1e-6);
-            fleet
-                .iter()
-                .for_each(|machine| machine.check_invariants(now));
+            for machine in &fleet {
+                machine.check_invariants(now);
+            }
         }
     });
     assert!(

@@ -200,16 +200,13 @@ async fn one_try<S>(mut inner: S, call: &Call) -> Outcome
 where
     S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
 {
-    let outcome = inner.call(call.fork()).await;
-    match outcome {
-        Err(fault)
-            if fault.stale
-                && call.body.replayable()
-                && MethodClass::of(&call.head.method).is_idempotent() =>
-        {
-            inner.call(call.fork()).await
+    let mut may_resend =
+        call.body.replayable() && MethodClass::of(&call.head.method).is_idempotent();
+    loop {
+        match inner.call(call.fork()).await {
+            Err(fault) if fault.stale && may_resend && call.body.replayable() => may_resend = false,
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
 }
 

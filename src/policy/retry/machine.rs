@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | began? | the response has begun to flow to the caller | stop: `began` |
 //! | retriable? | `when` does not name the outcome; or a 429 without `Retry-After` | stop: `not_retriable` |
-//! | safe? | the request may have been sent, and `methods` does not name the method | stop: `method` |
+//! | safe? | the request may have been sent, `methods` does not name the method, and the outcome is not a gRPC status | stop: `method` |
 //! | tries left? | `max` extra tries were made | stop: `exhausted` |
 //! | replayable? | the body is gone or was larger than `replay` | stop: `body_too_large` |
 //! | time left? | the wait (back-off, after `Retry-After` where it is honoured) would use up what remains | stop: `no_time` |
@@ -134,7 +134,9 @@ pub fn judge(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Decision 
     if !retriable(settings, attempt) {
         return Decision::Stop(WhyNot::NotRetriable);
     }
-    if !unsent(attempt) && !allows(&settings.methods, attempt.method) {
+    // Every gRPC call is a POST; who names a gRPC status in `when` has said that its calls may be repeated.
+    let consents = matches!(attempt.outcome, Verdictable::Grpc(_));
+    if !unsent(attempt) && !consents && !allows(&settings.methods, attempt.method) {
         return Decision::Stop(WhyNot::Method);
     }
     if attempt.tries_made > settings.max {

@@ -304,9 +304,9 @@ fn matrix_of_method_sent_and_outcome() {
                 for (tries_made, retry_after) in [(1, None), (2, Some(millis(10))), (3, None)] {
                     let attempt = Attempt {
                         method,
-                        sent,
-                        outcome,
                         tries_made,
+                        outcome,
+                        sent,
                         retry_after,
                         ..but(|_| {})
                     };
@@ -328,6 +328,21 @@ fn matrix_of_method_sent_and_outcome() {
             }
         }
     }
+}
+
+#[test]
+fn safe_naming_a_grpc_status_consents_to_a_second_post() {
+    let settings = with(|s| s.when.grpc.push(14));
+    let attempt = Attempt {
+        method: "POST",
+        outcome: Grpc(14),
+        sent: Sent::Maybe,
+        ..but(|_| {})
+    };
+    assert!(matches!(
+        judge(&settings, &attempt, 0.0),
+        Decision::Retry { .. }
+    ));
 }
 
 #[test]

@@ -31,11 +31,23 @@ impl<'b> Object<'b> {
         Self { out, first: true }
     }
 
+    /// One that has keys already.
+    pub(super) fn resume(out: &'b mut Vec<u8>) -> Self {
+        Self { out, first: false }
+    }
+
+    /// Keys and values that are written already, with the comma before them.
+    #[inline]
+    pub(super) fn ready(&mut self, keys: &[u8]) {
+        self.out.extend_from_slice(keys);
+    }
+
     pub(super) fn close(self) {
         self.out.extend_from_slice(b"}\n");
     }
 
     /// A key as [`key!`] writes it: one copy, and nothing to escape.
+    #[inline]
     fn key(&mut self, key: &'static str) {
         let key = if self.first { &key[1..] } else { key };
         self.first = false;
@@ -43,6 +55,7 @@ impl<'b> Object<'b> {
     }
 
     /// A word of ours that needs no escape.
+    #[inline]
     pub(super) fn word(&mut self, key: &'static str, word: &str) {
         self.key(key);
         self.out.push(b'"');
@@ -70,6 +83,7 @@ impl<'b> Object<'b> {
         }
     }
 
+    #[inline]
     pub(super) fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
         self.key(key);
         self.out

@@ -37,12 +37,8 @@ pub struct Line<'a> {
     pub request_id: &'a [u8],
     /// `trace_id`, 32 hex digits; left out when empty.
     pub trace_id: &'a [u8],
-    /// `client`: the policy's `service`; left out when empty.
-    pub client: &'a str,
-    /// `upstream`: the name in the policy.
-    pub upstream: &'a str,
-    /// `route`: the match text in the policy; left out when empty.
-    pub route: &'a str,
+    /// `client`, `upstream` and `route`.
+    pub place: &'a Place,
     /// `host`: what the application asked for; left out when empty.
     pub host: &'a [u8],
     /// `method`; left out when empty.
@@ -75,18 +71,34 @@ pub struct Line<'a> {
     pub tunnel: Option<&'static str>,
 }
 
-impl Line<'_> {
+/// The part of a line that is the same for all requests of a route, written once.
+#[derive(Clone, Debug)]
+pub struct Place(Box<[u8]>);
+
+impl Place {
+    /// `client` is the policy's `service`, `upstream` the name in the policy, `route` the match text; `client` and `route`
+    /// are left out when empty.
+    #[must_use]
+    pub fn new(client: &str, upstream: &str, route: &str) -> Self {
+        let mut out = Vec::new();
+        let mut object = Object::resume(&mut out);
+        object.text_if(key!("client"), client.as_bytes());
+        object.text(key!("upstream"), upstream.as_bytes());
+        object.text_if(key!("route"), route.as_bytes());
+        Self(out.into_boxed_slice())
+    }
+}
+
+impl<'a> Line<'a> {
     /// A line that says nothing yet, to be filled by struct update.
     #[must_use]
-    pub const fn new(kind: Kind, began: Duration) -> Self {
+    pub const fn new(kind: Kind, began: Duration, place: &'a Place) -> Self {
         Self {
             kind,
             began,
             request_id: b"",
             trace_id: b"",
-            client: "",
-            upstream: "",
-            route: "",
+            place,
             host: b"",
             method: b"",
             path: b"",
@@ -111,9 +123,7 @@ impl Line<'_> {
         object.word(key!("kind"), self.kind.word());
         object.text_if(key!("request_id"), self.request_id);
         object.text_if(key!("trace_id"), self.trace_id);
-        object.text_if(key!("client"), self.client.as_bytes());
-        object.text(key!("upstream"), self.upstream.as_bytes());
-        object.text_if(key!("route"), self.route.as_bytes());
+        object.ready(&self.place.0);
         object.text_if(key!("host"), self.host);
         object.text_if(key!("method"), self.method);
         object.text_if(key!("path"), without_query(self.path));

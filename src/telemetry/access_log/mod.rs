@@ -10,6 +10,7 @@ mod tests;
 
 pub use line::Kind;
 pub use line::Line;
+pub use line::Place;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,6 +27,8 @@ use prometheus_client::metrics::counter::Counter;
 
 /// A buffer of this size is handed over without waiting for a tick.
 const BATCH_BYTES: usize = 64 * 1024;
+/// What a line usually needs.
+const LINE_BYTES: usize = 768;
 /// Batches that may wait for the writer, all workers together: about 1 MiB of lines.
 const QUEUE_BATCHES: usize = 16;
 /// How long `stop` waits for a writer that does not get rid of its lines. A blocked stdout must not keep the process.
@@ -174,6 +177,7 @@ pub struct LogBuffer {
 impl LogBuffer {
     /// Add a line. Hands the buffer over when it is full; never waits for the writer.
     pub fn line(&mut self, line: &Line<'_>) {
+        self.bytes.reserve(LINE_BYTES);
         line.write(&mut self.bytes, &mut self.stamp);
         self.lines += 1;
         if self.bytes.len() >= BATCH_BYTES {

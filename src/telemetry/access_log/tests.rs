@@ -52,11 +52,13 @@ fn value(line: &Line<'_>) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}"))
 }
 
+/// A place that outlives its line, as that of a route does.
+fn place(client: &str, upstream: &str, route: &str) -> &'static Place {
+    Box::leak(Box::new(Place::new(client, upstream, route)))
+}
+
 fn request() -> Line<'static> {
-    Line {
-        upstream: "pay",
-        ..Line::new(Kind::Request, BEGAN)
-    }
+    Line::new(Kind::Request, BEGAN, place("", "pay", ""))
 }
 
 #[test]
@@ -64,8 +66,7 @@ fn a_full_request_line() {
     let line = Line {
         request_id: b"0198-x",
         trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
-        client: "checkout",
-        route: "POST /charges",
+        place: place("checkout", "pay", "POST /charges"),
         host: b"pay.shop",
         method: b"POST",
         path: b"/charges?card=4111",
@@ -97,7 +98,7 @@ fn a_tunnel_line_tells_its_server_name() {
     let line = Line {
         sni: Some(b"api.stripe.com"),
         tunnel: Some("tls"),
-        ..Line::new(Kind::Tunnel, BEGAN)
+        ..Line::new(Kind::Tunnel, BEGAN, place("", "pay", ""))
     };
     let value = value(&line);
     assert_eq!(value["kind"], "tunnel");
