@@ -40,7 +40,7 @@ fn with(change: impl FnOnce(&mut Settings)) -> Settings {
     settings
 }
 
-const SLOW: Slow = Slow {
+const SLOWNESS: Slow = Slow {
     over: LIMIT,
     share: 0.8,
 };
@@ -186,7 +186,7 @@ fn closed_failures_leave_the_window() {
 
 #[test]
 fn closed_slow_rate_opens_though_all_succeed() {
-    let mut bench = Bench::new(with(|s| s.slow = Some(SLOW)));
+    let mut bench = Bench::new(with(|s| s.slow = Some(SLOWNESS)));
     bench.calls(4, Success);
     for _ in 0..15 {
         assert_eq!(bench.call_in(SLOW, Success), None);
@@ -197,7 +197,7 @@ fn closed_slow_rate_opens_though_all_succeed() {
 
 #[test]
 fn closed_slow_rate_waits_for_min_calls() {
-    let mut bench = Bench::new(with(|s| s.slow = Some(SLOW)));
+    let mut bench = Bench::new(with(|s| s.slow = Some(SLOWNESS)));
     for _ in 0..19 {
         assert_eq!(bench.call_in(SLOW, Success), None);
     }
@@ -206,7 +206,7 @@ fn closed_slow_rate_waits_for_min_calls() {
 
 #[test]
 fn closed_a_call_that_takes_exactly_the_limit_is_not_slow() {
-    let mut bench = Bench::new(with(|s| s.slow = Some(SLOW)));
+    let mut bench = Bench::new(with(|s| s.slow = Some(SLOWNESS)));
     for _ in 0..40 {
         assert_eq!(bench.call_in(LIMIT, Success), None);
     }
@@ -326,7 +326,7 @@ fn half_open_closes_when_all_probes_passed() {
 
 #[test]
 fn half_open_slow_probes_open_again() {
-    let (mut bench, first) = Bench::half_open(with(|s| s.slow = Some(SLOW)));
+    let (mut bench, first) = Bench::half_open(with(|s| s.slow = Some(SLOWNESS)));
     assert_eq!(bench.settle_in(SLOW, first, Success), None);
     assert_eq!(bench.call_in(SLOW, Success), None);
     let transition = bench.call_in(SLOW, Success);
@@ -337,7 +337,7 @@ fn half_open_slow_probes_open_again() {
 
 #[test]
 fn half_open_one_slow_probe_of_three_closes() {
-    let (mut bench, first) = Bench::half_open(with(|s| s.slow = Some(SLOW)));
+    let (mut bench, first) = Bench::half_open(with(|s| s.slow = Some(SLOWNESS)));
     bench.settle_in(SLOW, first, Success);
     bench.calls(1, Success);
     assert_eq!(told(bench.call(Success)).1, State::Closed);
