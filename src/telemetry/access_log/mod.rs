@@ -29,8 +29,8 @@ use prometheus_client::metrics::counter::Counter;
 const BATCH_BYTES: usize = 64 * 1024;
 /// What a line usually needs.
 const LINE_BYTES: usize = 768;
-/// Batches that may wait for the writer, all workers together: about 1 MiB of lines.
-const QUEUE_BATCHES: usize = 16;
+/// Bytes of lines that may wait for the writer, all workers together.
+const QUEUE_BYTES: usize = 1024 * 1024;
 /// How long `stop` waits for a writer that does not get rid of its lines. A blocked stdout must not keep the process.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -42,6 +42,7 @@ struct Batch {
 #[derive(Default)]
 struct Queue {
     batches: VecDeque<Batch>,
+    bytes: usize,
     // Buffers come back to be filled again.
     spare: Vec<Vec<u8>>,
     stopping: bool,
@@ -156,6 +157,7 @@ fn next_batch(shared: &Shared) -> Option<Batch> {
     let mut queue = shared.queue.lock();
     loop {
         if let Some(batch) = queue.batches.pop_front() {
+            queue.bytes -= batch.bytes.len();
             return Some(batch);
         }
         if queue.stopping {
@@ -198,7 +200,7 @@ impl LogBuffer {
         }
         let lines = std::mem::take(&mut self.lines);
         let mut queue = self.shared.queue.lock();
-        if queue.stopping || queue.batches.len() >= QUEUE_BATCHES {
+        if queue.stopping || queue.bytes + self.bytes.len() > QUEUE_BYTES {
             drop(queue);
             self.bytes.clear();
             self.dropped.inc_by(lines);
@@ -206,6 +208,7 @@ impl LogBuffer {
         }
         let spare = queue.spare.pop().unwrap_or_default();
         let bytes = std::mem::replace(&mut self.bytes, spare);
+        queue.bytes += bytes.len();
         queue.batches.push_back(Batch { bytes, lines });
         drop(queue);
         self.shared.to_writer.notify_one();
