@@ -13,6 +13,7 @@ use crate::balance::machine;
 use crate::clock;
 use crate::endpoint::Cluster;
 use crate::endpoint::Endpoint;
+use crate::endpoint::Lease;
 use crate::endpoint::Set;
 use crate::endpoint::pool::Patience;
 use crate::endpoint::pool::Pool;
@@ -152,18 +153,26 @@ impl Shared {
         trail.tries.set(trail.tries.get() + 1);
         trail.mark_tried(endpoint.id);
         trail.endpoint.set(Some(endpoint.address));
-        let mut lease = endpoint.lease(trail.now());
+        let lease = endpoint.lease(trail.now());
         let outcome = pool.send(call, self.patience).await;
-        let now = trail.now();
-        match &outcome {
-            Ok(response) if !response.status().is_server_error() => lease.answered(now),
-            _ => lease.failed(self.typical(endpoint.id, now), now),
+        self.settle(lease, outcome, trail.now())
+    }
+
+    fn settle(&self, mut lease: Lease, mut outcome: Outcome, now: Instant) -> Outcome {
+        match &mut outcome {
+            Ok(response) => {
+                if response.status().is_server_error() {
+                    lease.failed(self.typical(lease.endpoint(), now), now);
+                } else {
+                    lease.answered(now);
+                }
+                if response.body().is_streaming() {
+                    response.body_mut().on_end(move |_| drop(lease));
+                }
+            }
+            Err(_) => lease.failed(self.typical(lease.endpoint(), now), now),
         }
-        let mut response = outcome?;
-        if response.body().is_streaming() {
-            response.body_mut().on_end(move |_| drop(lease));
-        }
-        Ok(response)
+        outcome
     }
 
     /// The mean latency, in seconds, of the endpoints beside `failing` that are known at all.

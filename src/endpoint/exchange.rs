@@ -35,7 +35,6 @@ use crate::endpoint::pool::Patience;
 use crate::endpoint::pool::Pool;
 use crate::endpoint::pool::Slot;
 use crate::endpoint::pool::retirement;
-use crate::endpoint::upgrade;
 use crate::http::Call;
 use crate::http::Fault;
 use crate::http::Outcome;
@@ -113,14 +112,11 @@ pub(super) fn builder() -> http1::Builder {
 /// Largest read buffer of a connection, so also the largest response head.
 const MAX_BUFFER: usize = 256 * 1024;
 
-pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
-    if upgrade::is_wanted(&call.head.headers) {
-        return Box::pin(upgrade::send(pool, call, patience)).await;
-    }
+pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     let trail = call.trail;
     let mut request = Request::from_parts(*call.head, call.body);
     loop {
-        let (mut h1, reused) = obtain(pool, patience, trail.now()).await?;
+        let (mut h1, reused) = obtain(&pool, patience, trail.now()).await?;
         let answered = {
             let mut answer = pin!(h1.sender.try_send_request(request));
             poll_fn(|cx| {
@@ -139,7 +135,7 @@ pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Out
         };
         trail.stamp(clock::now());
         let mut fault = match answered {
-            Some(Ok(response)) => return respond(pool, h1, response, patience.idle, trail.now()),
+            Some(Ok(response)) => return respond(&pool, h1, response, patience.idle, trail.now()),
             Some(Err(mut error)) => match error.take_message() {
                 // Handed back by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
                 Some(unsent) if reused => {

@@ -81,11 +81,11 @@ impl Drop for Stream {
     }
 }
 
-pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
+pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     let Call { head, body, trail } = call;
     let mut request = Request::from_parts(*head, body);
     loop {
-        let (h2, reused) = obtain(pool, patience).await?;
+        let (h2, reused) = obtain(&pool, patience).await?;
         let stream = Stream::on(&h2);
         let mut sender = h2.sender.clone();
         let answered = sender.try_send_request(request).await;

@@ -131,6 +131,12 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// The identifier of the endpoint that it counts at.
+    #[must_use]
+    pub fn endpoint(&self) -> u64 {
+        self.endpoint.id
+    }
+
     /// Feeds the time to the response head into the latency estimate.
     pub fn answered(&mut self, now: Instant) {
         self.observed = true;

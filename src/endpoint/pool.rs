@@ -6,12 +6,14 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::Either;
 use http::Version;
 use tokio::sync::Notify;
 
@@ -22,8 +24,10 @@ use crate::endpoint::exchange;
 use crate::endpoint::exchange::H1;
 use crate::endpoint::h2;
 use crate::endpoint::h2::H2;
+use crate::endpoint::upgrade;
 use crate::http::Call;
 use crate::http::Fault;
+use crate::http::LocalFuture;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::rng;
@@ -47,6 +51,9 @@ pub struct Patience {
     /// Silence within a response body.
     pub idle: Duration,
 }
+
+/// The usual exchange in place, any other in a box of its own.
+type Sending<F> = Either<F, LocalFuture<Outcome>>;
 
 /// All pools of one worker, by endpoint.
 pub struct Pools {
@@ -161,18 +168,23 @@ impl Pool {
         }
     }
 
-    /// Sends `call` and waits for the response head.
+    /// Sends `call` and waits for the response head, over the protocol that its head names.
     ///
     /// # Errors
-    /// Any connect fault, `reset`, `refused`, `protocol_error`, or the client's own fault.
-    pub async fn send(self: &Rc<Self>, call: Call, patience: Patience) -> Outcome {
+    /// Any connect fault, `reset`, `refused`, `protocol_error`, `loop_detected`, or the client's own fault.
+    pub fn send(
+        self: Rc<Self>,
+        call: Call,
+        patience: Patience,
+    ) -> Sending<impl Future<Output = Outcome>> {
         if self.is_ourselves {
-            return Err(Fault::unsent(Reason::LoopDetected));
-        }
-        if call.head.version == Version::HTTP_2 {
-            Box::pin(h2::send(self, call, patience)).await
+            Either::Right(Box::pin(ready(Err(Fault::unsent(Reason::LoopDetected)))))
+        } else if call.head.version == Version::HTTP_2 {
+            Either::Right(Box::pin(h2::send(self, call, patience)))
+        } else if upgrade::is_wanted(&call.head.headers) {
+            Either::Right(Box::pin(upgrade::send(self, call, patience)))
         } else {
-            exchange::send(self, call, patience).await
+            Either::Left(exchange::send(self, call, patience))
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
-pub(super) async fn send(pool: &Rc<Pool>, call: Call, patience: Patience) -> Outcome {
+pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     let Call {
         mut head,
         body,
