@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
 
 use crate::app::Shared;
@@ -268,9 +268,8 @@ pub fn run(
     telemetry::enter_worker(index);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, serve(index, shared, buffer, accepted, drain));
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(index, shared, buffer, accepted, drain));
     Ok(())
 }
 

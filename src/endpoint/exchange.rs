@@ -66,10 +66,18 @@ impl H1 {
         }
     }
 
-    /// Whether a request can be sent on it now.
+    /// Whether a request can be sent on it now. Driven only if something happened to it while it rested: its waker knows.
     pub(super) fn is_usable(&mut self) -> bool {
+        if self.gate.has_news() {
+            self.drive();
+        }
+        self.is_done()
+    }
+
+    /// Whether it comes to rest once its last response was taken.
+    fn settles(&mut self) -> bool {
         self.drive();
-        !self.ended && self.sender.is_ready()
+        self.is_done()
     }
 
     /// Whether the last response has been read in full and the connection may serve again.
@@ -185,8 +193,11 @@ fn respond(
     let (mut head, incoming) = response.into_parts();
     receive(&mut head)?;
     let body = if h1.is_done() {
+        let body = ResponseBody::here(incoming);
+        // Taking the body out looks like news to the connection, and is none.
+        h1.gate.forget_news();
         pool.give(h1, now);
-        ResponseBody::here(incoming)
+        body
     } else if h1.ended {
         ResponseBody::here(incoming)
     } else {
@@ -222,7 +233,7 @@ struct H1Body {
 impl H1Body {
     fn release(&mut self) {
         if let Some(mut h1) = self.h1.take()
-            && h1.is_usable()
+            && h1.settles()
         {
             self.pool.give(h1, clock::now());
         }

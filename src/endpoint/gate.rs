@@ -46,6 +46,16 @@ impl Gate {
         Context::from_waker(&self.waker)
     }
 
+    /// Whether anything happened since the last drive.
+    pub(super) fn has_news(&self) -> bool {
+        self.shared.noted.load(Ordering::Relaxed)
+    }
+
+    /// What happened so far needs no drive.
+    pub(super) fn forget_news(&self) {
+        self.shared.noted.store(false, Ordering::Relaxed);
+    }
+
     /// The driver goes to wait: wake-ups reach `cx` now, the noted one first.
     pub(super) fn wait(&self, cx: &Context<'_>) {
         *self.shared.waiting.lock() = Some(cx.waker().clone());

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -44,6 +45,8 @@ enum Kind {
     Full(Bytes),
     /// All bytes are here already.
     Here(Incoming),
+    /// It ended part-way before anyone read it.
+    Broken(Option<Fault>),
     /// A body that drives its connection and gives it back at the end.
     Driven(Pin<Box<dyn Body<Data = Bytes, Error = Fault>>>),
 }
@@ -70,10 +73,29 @@ impl ResponseBody {
         Self::of(Kind::Full(bytes))
     }
 
-    /// An upstream's body that has arrived in full and needs no connection any more.
+    /// An upstream's body that has arrived in full and needs no connection any more. Its only chunk, as nearly always, is
+    /// taken out at once.
     #[must_use]
-    pub fn here(incoming: Incoming) -> Self {
-        Self::of(Kind::Here(incoming))
+    pub fn here(mut incoming: Incoming) -> Self {
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut incoming).poll_frame(&mut cx) {
+            Poll::Ready(None) => Self::empty(),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(bytes) if incoming.is_end_stream() => Self::full(bytes),
+                Ok(bytes) => Self::ahead(Frame::data(bytes), incoming),
+                Err(frame) => Self::ahead(frame, incoming),
+            },
+            Poll::Ready(Some(Err(error))) => Self::of(Kind::Broken(Some(
+                Fault::maybe_sent(Reason::ResponseAborted).because(error),
+            ))),
+            Poll::Pending => Self::of(Kind::Here(incoming)),
+        }
+    }
+
+    fn ahead(frame: Frame<Bytes>, incoming: Incoming) -> Self {
+        let mut body = Self::of(Kind::Here(incoming));
+        body.peeked = Some(Box::new(frame));
+        body
     }
 
     /// Whether the upstream still has a part in it.
@@ -126,6 +148,7 @@ impl ResponseBody {
                         .map_err(|error| Fault::maybe_sent(Reason::ResponseAborted).because(error))
                 })
             }),
+            Kind::Broken(fault) => Poll::Ready(fault.take().map(Err)),
             Kind::Driven(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -176,6 +199,7 @@ impl Body for ResponseBody {
                 Kind::Empty => true,
                 Kind::Full(bytes) => bytes.is_empty(),
                 Kind::Here(incoming) => incoming.is_end_stream(),
+                Kind::Broken(fault) => fault.is_none(),
                 Kind::Driven(body) => body.is_end_stream(),
             }
     }
@@ -185,6 +209,7 @@ impl Body for ResponseBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Here(incoming) => incoming.size_hint(),
+            Kind::Broken(_) => SizeHint::default(),
             Kind::Driven(body) => body.size_hint(),
         };
         match (&self.peeked, rest.exact()) {
