@@ -65,16 +65,14 @@ impl Handler for Handle {
         way: &Rc<Way>,
         doubt: Option<Reason>,
     ) -> LocalFuture<Response<Observed>> {
-        let begun = AssertUnwindSafe(|| begin(&self.worker, request, way, doubt));
         let worker = Rc::clone(&self.worker);
-        let Ok(answering) = catch_unwind(begun) else {
-            return Box::pin(async move { after_panic(&worker).await });
-        };
+        let begin = AssertUnwindSafe(|| begin(&worker, request, way, doubt));
+        let answering = shielded(catch_unwind(begin));
         Box::pin(async move {
-            match AssertUnwindSafe(answering).catch_unwind().await {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_panic) => after_panic(&worker).await,
+            match answering.await {
+                Some(Ok(response)) => response,
+                Some(Err(never)) => match never {},
+                None => after_panic(&worker).await,
             }
         })
     }
@@ -102,6 +100,12 @@ impl Handler for Handle {
             });
         }
     }
+}
+
+/// Carries on with what was begun; `None` if that panicked, or if this does. A bug met by one request must not end the
+/// connection of the others.
+pub(super) async fn shielded<F: Future>(begun: std::thread::Result<F>) -> Option<F::Output> {
+    AssertUnwindSafe(begun.ok()?).catch_unwind().await.ok()
 }
 
 type Routed = <Stack as Service<Call>>::Future;

@@ -1,1 +1,161 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
+use crate::app::door::shielded;
+use crate::app::tree::Tree;
+use crate::config;
+use crate::endpoint::discover::Resolver;
+use crate::http::Reason;
+use crate::telemetry::BuildInfo;
+use crate::telemetry::Telemetry;
+
+const PAYMENTS: &str = "upstreams:\n  - upstream: payments.shop\n    endpoints: [127.0.0.1:1]\n";
+
+struct Bench {
+    telemetry: Arc<Telemetry>,
+    resolver: Arc<Resolver>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let build = BuildInfo {
+            version: "",
+            commit: "",
+            rustc: "",
+        };
+        // Names are never asked for in these tests: the server listens nowhere.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        Self {
+            telemetry: Telemetry::new(build, 1),
+            resolver: Arc::new(Resolver::new(Handle::current(), Some(vec![nowhere]))),
+        }
+    }
+
+    fn tree(&self, text: &str, before: Option<&Tree>) -> Arc<Tree> {
+        let loaded = config::parse("test.yaml", text).expect("the test's policy loads");
+        Tree::new(loaded.policy, &self.telemetry, &self.resolver, before)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_caught_when_it_begins_and_when_it_goes_on() {
+    fn bug() -> std::future::Ready<u8> {
+        panic!("a bug")
+    }
+    assert_eq!(shielded(Ok(async { 7 })).await, Some(7));
+    assert_eq!(shielded(std::panic::catch_unwind(bug)).await, None);
+    assert_eq!(shielded(Ok(async { bug().await })).await, None);
+}
+
+#[tokio::test]
+async fn the_most_specific_upstream_wins_whatever_the_order() {
+    let tree = Bench::new().tree(
+        "upstreams:
+  - upstream: '*.shop'
+    endpoints: [127.0.0.1:1]
+  - upstream: payments.shop
+    endpoints: [127.0.0.1:2]
+  - upstream: payments.shop:8080
+    endpoints: [127.0.0.1:3]
+",
+        None,
+    );
+    for (host, port, name) in [
+        ("payments.shop", 80, "payments.shop"),
+        ("payments.shop", 8080, "payments.shop:8080"),
+        ("orders.shop", 80, "*.shop"),
+        ("elsewhere.example", 80, "(unmatched)"),
+    ] {
+        let live = tree.upstream(host, port, None).expect("it is allowed");
+        assert_eq!(live.name, name, "{host}:{port}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_policy_names_is_refused_where_policy_says_so() {
+    let tree = Bench::new().tree(&format!("unmatched: deny\n{PAYMENTS}"), None);
+    assert!(tree.upstream("payments.shop", 80, None).is_ok());
+    let refused = tree.upstream("elsewhere.example", 80, None).err();
+    assert_eq!(refused.map(|fault| fault.reason), Some(Reason::Unmatched));
+}
+
+#[tokio::test]
+async fn a_redirected_connection_goes_where_it_was_going() {
+    let tree = Bench::new().tree(PAYMENTS, None);
+    let dialled = SocketAddr::from(([127, 0, 0, 1], 7));
+    let live = tree
+        .upstream("elsewhere.example", 7, Some(dialled))
+        .expect("unmatched traffic passes");
+    assert_eq!(live.cluster.set().endpoints[0].address, dialled);
+    let live = tree
+        .upstream("payments.shop", 7, Some(dialled))
+        .expect("it is named");
+    assert_ne!(live.cluster.set().endpoints[0].address, dialled);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_it_does_not_change_and_nothing_else() {
+    let bench = Bench::new();
+    let before = bench.tree(&format!("{PAYMENTS}    retry: {{ max: 1 }}\n"), None);
+    let old = before.upstream("payments.shop", 80, None).expect("named");
+
+    let after = bench.tree(
+        &format!("{PAYMENTS}    retry: {{ max: 3 }}\n"),
+        Some(&before),
+    );
+    assert!(after.generation > before.generation);
+    let new = after.upstream("payments.shop", 80, None).expect("named");
+    assert!(Arc::ptr_eq(&old.cluster, &new.cluster));
+    let machine = |live: &crate::app::upstream::Live| {
+        Arc::clone(&live.routes[0].breaker.as_ref().expect("it is on").0)
+    };
+    assert!(Arc::ptr_eq(&machine(&old), &machine(&new)));
+    let budget = |live: &crate::app::upstream::Live| {
+        Arc::clone(live.routes[0].budget.as_ref().expect("it is on"))
+    };
+    assert!(Arc::ptr_eq(&budget(&old), &budget(&new)));
+
+    let other = bench.tree(
+        &format!("{PAYMENTS}    breaker: {{ failures: 30% }}\n    eject: {{ consecutive: 9 }}\n"),
+        Some(&after),
+    );
+    let other = other.upstream("payments.shop", 80, None).expect("named");
+    assert!(Arc::ptr_eq(&new.cluster, &other.cluster));
+    assert!(!Arc::ptr_eq(&machine(&new), &machine(&other)));
+    let ejector = |live: &crate::app::upstream::Live| live.ejector.clone().expect("it is on");
+    assert!(!Arc::ptr_eq(&ejector(&new), &ejector(&other)));
+
+    let moved = PAYMENTS.replace("127.0.0.1:1", "127.0.0.1:2");
+    let moved = bench.tree(&moved, Some(&after));
+    let moved = moved.upstream("payments.shop", 80, None).expect("named");
+    assert!(
+        !Arc::ptr_eq(&new.cluster, &moved.cluster),
+        "its endpoints are others"
+    );
+}
+
+#[tokio::test]
+async fn routes_share_the_upstreams_breaker_unless_they_set_their_own() {
+    let tree = Bench::new().tree(
+        &format!(
+            "{PAYMENTS}    routes:
+      - match: GET /a
+        breaker: {{ mode: shadow }}
+      - match: GET /b
+        breaker: {{ failures: 10% }}
+"
+        ),
+        None,
+    );
+    let live = tree.upstream("payments.shop", 80, None).expect("named");
+    let of = |name: &str| {
+        let route = live.routes.iter().find(|route| route.policy.name == name);
+        let (breaker, mode) = route.and_then(|r| r.breaker.clone()).expect("it is on");
+        (breaker, mode)
+    };
+    assert!(Arc::ptr_eq(&of("GET /a").0, &of("*").0));
+    assert_ne!(of("GET /a").1, of("*").1);
+    assert!(!Arc::ptr_eq(&of("GET /b").0, &of("*").0));
+}

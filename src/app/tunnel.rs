@@ -15,6 +15,7 @@ use crate::http::Fault;
 use crate::http::Reason;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
+use crate::telemetry::TunnelKind;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::access_log::Place;
@@ -49,7 +50,7 @@ pub async fn carry(worker: &Worker, mut io: TunnelIo, way: &Way) {
     let mut upstream_name = crate::telemetry::UNMATCHED.to_owned();
     let mut endpoint = None;
     let mut bytes = (0, 0);
-    let reason = match open(worker, way, &host, port, &mut upstream_name).await {
+    let reason = match open(worker, way, io.kind, (&host, port), &mut upstream_name).await {
         Ok((mut upstream, address)) => {
             endpoint = Some(address);
             let first = io.first.len() as u64;
@@ -86,12 +87,13 @@ async fn join(io: &mut TunnelIo, upstream: &mut TcpStream) -> std::io::Result<(u
 async fn open(
     worker: &Worker,
     way: &Way,
-    host: &str,
-    port: u16,
+    kind: TunnelKind,
+    (host, port): (&str, u16),
     name: &mut String,
 ) -> Result<(TcpStream, SocketAddr), Fault> {
     let live = Arc::clone(&worker.upstream(host, port, way.original)?.live);
     name.clone_from(&live.name);
+    live.metrics.tunnelled(kind);
     let base = live.routes.last();
     let patience = base
         .map(|base| base.policy.deadline.clone())

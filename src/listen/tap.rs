@@ -163,7 +163,7 @@ impl<I> Tap<I> {
             self.heard.bare_lf.store(false, Ordering::Relaxed);
         }
         let ended = lines.hear(bytes);
-        if lines.bare {
+        if lines.has_bare_lf() {
             self.heard.bare_lf.store(true, Ordering::Relaxed);
         }
         if ended {
@@ -188,7 +188,7 @@ impl<I> Tap<I> {
 
 /// Follows the lines of a head.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     last: u8,
     in_line: bool,
     any: bool,
@@ -200,12 +200,17 @@ impl Lines {
         !self.any && !self.in_line
     }
 
+    /// Whether a line so far ended in LF alone.
+    pub(super) fn has_bare_lf(&self) -> bool {
+        self.bare
+    }
+
     /// True once the empty line was heard that ends the head.
-    fn hear(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn hear(&mut self, bytes: &[u8]) -> bool {
         let mut from = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
             let before = if lf > from { bytes[lf - 1] } else { self.last };
-            let has_text = self.in_line || lf > from + usize::from(before == b'\r' && lf > from);
+            let has_text = self.in_line || bytes[from..lf].iter().any(|byte| *byte != b'\r');
             if before != b'\r' {
                 self.bare = true;
             }

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::cells::Level;
 use super::cells::Tally;
+use super::process::TunnelKind;
 use super::registry::Def;
 use super::registry::Family;
 use super::registry::Registry;
@@ -101,6 +102,12 @@ impl Closed {
     }
 }
 
+const TUNNELS: Def<Counter, 2> = Def::new(
+    "outrider_upstream_tunnels_total",
+    "Connections passed through without a look at requests, by the upstream that their SNI, CONNECT target or address belongs to",
+    ["upstream", "kind"],
+);
+
 /// The handles of one upstream, resolved when a policy is loaded.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
@@ -114,6 +121,7 @@ pub struct UpstreamMetrics {
     closed_by: Family<Counter, 2>,
     closed: [OnceLock<Counter>; Closed::COUNT],
     failures_by: Family<Counter, 2>,
+    tunnels: Family<Counter, 2>,
     failures: [OnceLock<Counter>; Reason::ALL.len()],
     lookups: Counter,
     lookup_failures: Counter,
@@ -132,6 +140,7 @@ impl UpstreamMetrics {
             closed_by: registry.family(&CLOSED),
             closed: std::array::from_fn(|_| OnceLock::new()),
             failures_by: registry.family(&CONNECT_FAILURES),
+            tunnels: registry.family(&TUNNELS),
             failures: std::array::from_fn(|_| OnceLock::new()),
             lookups: registry.family(&LOOKUPS).get([upstream]),
             lookup_failures: registry.family(&LOOKUP_FAILURES).get([upstream]),
@@ -159,6 +168,11 @@ impl UpstreamMetrics {
         self.failures[reason as usize]
             .get_or_init(|| self.failures_by.get([&self.name, reason.word()]))
             .inc();
+    }
+
+    /// A tunnel was opened. Looked up anew each time: next to a connection that is opened this costs nothing.
+    pub fn tunnelled(&self, kind: TunnelKind) {
+        self.tunnels.get([&self.name, kind.word()]).inc();
     }
 
     /// A lookup was answered with usable addresses.
