@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
+use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
@@ -162,12 +164,25 @@ fn admit(
     if limits.body.is_some_and(|limit| declared > limit) {
         return Err(Fault::unsent(Reason::BodyTooLarge));
     }
+    if hops(&head.headers) > HOPS_MAX {
+        return Err(Fault::unsent(Reason::LoopDetected).because("too many entries in Via"));
+    }
     if head.method == Method::CONNECT && head.version == Version::HTTP_2 {
         return Err(Fault::unsent(Reason::MethodUnsupported));
     }
     let port = target.port.unwrap_or_else(|| way.default_port());
     let upstream = worker.upstream(target.host(), port, way.original)?;
     Ok((target, upstream))
+}
+
+/// Proxies that a request may have come through. Two that send to each other would go on for ever; no honest way is so
+/// long.
+const HOPS_MAX: usize = 32;
+
+/// The entries of `Via` (RFC 9110 section 7.6.3).
+fn hops(headers: &HeaderMap) -> usize {
+    let entries = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b',').count();
+    headers.get_all(header::VIA).iter().map(entries).sum()
 }
 
 /// Makes the head fit to be sent on.

@@ -126,6 +126,20 @@ async fn a_request_that_would_come_back_to_us_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_came_through_too_many_proxies_is_refused() {
+    let origin = Origin::always(Answer::ok("x")).await;
+    let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
+    let through =
+        |hops: usize| Call::get("/").field("Via", &["1.1 outrider"].repeat(hops).join(", "));
+    proxy.call(&through(32)).await.is(200);
+    proxy
+        .call(&through(33))
+        .await
+        .is_own(508, &["loop_detected"]);
+    assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test]
 async fn hop_by_hop_fields_end_here_and_via_is_added() {
     let answer = Answer::ok("x")
         .field("connection", "x-answer-hop")
