@@ -229,7 +229,9 @@ fn discover(
             let watch = resolver.watch(host, *port, move |update| {
                 apply(&watched, &metrics, update);
             });
-            (cluster, Some(Arc::new(watch)))
+            let watch = Arc::new(watch);
+            cluster.fed_by(&watch);
+            (cluster, Some(watch))
         }
         // A key is made from the policy beside it, so a listed destination has its list.
         (Destination::Listed, _) => (Cluster::fixed(&[], now), None),

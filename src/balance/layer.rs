@@ -24,6 +24,7 @@ use crate::http::LocalFuture;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::Sent;
 use crate::http::Trail;
 use crate::rng;
 use crate::telemetry::UpstreamMetrics;
@@ -170,7 +171,12 @@ impl Shared {
                     response.body_mut().on_end(move |_| drop(lease));
                 }
             }
-            Err(_) => lease.failed(self.typical(lease.endpoint(), now), now),
+            Err(fault) => {
+                if fault.sent == Sent::No {
+                    self.cluster.suspect();
+                }
+                lease.failed(self.typical(lease.endpoint(), now), now);
+            }
         }
         outcome
     }

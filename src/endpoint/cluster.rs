@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -10,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::endpoint::Endpoint;
+use crate::endpoint::discover::WatchHandle;
 use crate::http::Reason;
 
 /// A changing set of endpoints. Discovery writes it, balancers read it without a lock.
@@ -17,6 +20,7 @@ use crate::http::Reason;
 pub struct Cluster {
     set: ArcSwap<Set>,
     generation: AtomicU64,
+    watch: OnceLock<Weak<WatchHandle>>,
     changed: Notify,
 }
 
@@ -36,6 +40,7 @@ impl Cluster {
         Arc::new(Self {
             set: ArcSwap::from_pointee(Set::default()),
             generation: AtomicU64::new(1),
+            watch: OnceLock::new(),
             changed: Notify::new(),
         })
     }
@@ -46,6 +51,19 @@ impl Cluster {
         let cluster = Self::waiting();
         cluster.update(addresses, now);
         cluster
+    }
+
+    /// Names the watch that feeds it, so that it can be asked to look again.
+    pub fn fed_by(&self, watch: &Arc<WatchHandle>) {
+        // A cluster is fed by one watch for all its life; a second one would be a bug that changes nothing.
+        let _ = self.watch.set(Arc::downgrade(watch));
+    }
+
+    /// An endpoint could not be connected to: perhaps it is gone and the name says so already.
+    pub fn suspect(&self) {
+        if let Some(watch) = self.watch.get().and_then(Weak::upgrade) {
+            watch.refresh();
+        }
     }
 
     /// The current set.

@@ -168,3 +168,27 @@ async fn a_dead_address_among_live_ones_is_tried_around() {
     }
     assert_eq!(second.requests(), 20);
 }
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_makes_the_name_be_asked_for_again_before_its_time() {
+    let port = ports::free();
+    let second = origin(SECOND, port).await;
+    let zone = |addr| Zone::Addresses {
+        v4: vec![addr],
+        v6: Vec::new(),
+        ttl: 300,
+    };
+    // Nobody listens on the first address.
+    let dns = Dns::start(NAME, zone(FIRST)).await;
+    let proxy = start(&dns, PLAIN).await;
+    proxy
+        .call(&call(port))
+        .await
+        .is_own(502, &["connect_refused"]);
+    dns.set(zone(SECOND));
+    until("the new address, long before the TTL is over", || async {
+        (proxy.call(&call(port)).await.status == 200).then_some(())
+    })
+    .await;
+    assert!(second.requests() > 0);
+}

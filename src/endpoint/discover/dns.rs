@@ -20,7 +20,6 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::endpoint::discover::Failure;
-use crate::endpoint::discover::Source;
 use crate::endpoint::discover::Update;
 use crate::endpoint::discover::client;
 use crate::endpoint::discover::hosts;
@@ -175,24 +174,6 @@ impl Resolver {
         let task = self.shared.runtime.spawn(watch.run());
         WatchHandle {
             running: Some((task, hurry)),
-        }
-    }
-
-    /// The same for any source; a static list is told once, before this returns.
-    pub fn watch_source(
-        &self,
-        source: &Source,
-        on_change: impl Fn(Update) + Send + Sync + 'static,
-    ) -> WatchHandle {
-        match source {
-            Source::Name { host, port } => self.watch(host, *port, on_change),
-            Source::Static(addresses) => {
-                let mut addresses = addresses.clone();
-                addresses.sort_unstable();
-                addresses.dedup();
-                on_change(Update::Endpoints(addresses));
-                WatchHandle::idle()
-            }
         }
     }
 }

@@ -18,20 +18,6 @@ pub use dns::Resolver;
 pub use dns::WatchHandle;
 pub use machine::Why;
 
-/// Where the endpoints of an upstream come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// These, and no others.
-    Static(Vec<SocketAddr>),
-    /// Whatever a name resolves to, at a port. An address instead of a name stands for itself.
-    Name {
-        /// As written in the policy or in `Host`; a trailing dot says that it is absolute.
-        host: String,
-        /// The port of every endpoint.
-        port: u16,
-    },
-}
-
 /// What a watch tells. There is one update for each lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {

@@ -22,7 +22,6 @@ use super::v6;
 use crate::endpoint::discover::Failure;
 use crate::endpoint::discover::Options;
 use crate::endpoint::discover::Resolver;
-use crate::endpoint::discover::Source;
 use crate::endpoint::discover::Update;
 use crate::endpoint::discover::WatchHandle;
 use crate::endpoint::discover::Why;
@@ -360,27 +359,6 @@ async fn what_is_no_name_needs_no_server() {
             "{name}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_static_list_is_told_once() {
-    let resolver = Resolver::with(
-        Handle::current(),
-        quick(SocketAddr::from(([127, 0, 0, 1], 9))),
-    );
-    let (send, mut updates) = mpsc::channel(10);
-    let list = vec![
-        SocketAddr::new(v4(2), 2),
-        SocketAddr::new(v4(1), 1),
-        SocketAddr::new(v4(2), 2),
-    ];
-    let sorted = vec![list[1], list[0]];
-    let handle = resolver.watch_source(&Source::Static(list), move |update| {
-        send.try_send(update).expect("room");
-    });
-    assert_eq!(updates.try_recv(), Ok(Update::Endpoints(sorted)));
-    drop(handle);
-    assert_eq!(updates.recv().await, None);
 }
 
 #[tokio::test]
