@@ -74,7 +74,8 @@ impl Handler for Handle {
             match answering.await {
                 Some(Ok(response)) => response,
                 Some(Err(never)) => match never {},
-                None => after_panic(&worker).await,
+                // Boxed: what never happens must not make every request's future larger.
+                None => Box::pin(after_panic(&worker)).await,
             }
         })
     }

@@ -122,10 +122,11 @@ const MAX_BUFFER: usize = 256 * 1024;
 
 pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outcome {
     let trail = call.trail;
-    let mut request = Request::from_parts(*call.head, call.body);
+    let (mut head, mut body) = (call.head, call.body);
     loop {
         let (mut h1, reused) = obtain(&pool, patience, trail.now()).await?;
         let answered = {
+            let request = Request::from_parts(*head, body);
             let mut answer = pin!(h1.sender.try_send_request(request));
             poll_fn(|cx| {
                 h1.drive();
@@ -147,7 +148,8 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
             Some(Err(mut error)) => match error.take_message() {
                 // Handed back by a kept connection that had just died: nobody saw it, so it simply goes elsewhere.
                 Some(unsent) if reused => {
-                    request = unsent;
+                    let (parts, unread) = unsent.into_parts();
+                    (head, body) = (Box::new(parts), unread);
                     continue;
                 }
                 _ => fault_of(&error.into_error(), &trail),

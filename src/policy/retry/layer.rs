@@ -182,7 +182,8 @@ where
         }
         policy.metrics.retried(word(&outcome));
         drop(outcome);
-        tokio::time::sleep(after).await;
+        // Boxed: a call that is not retried, nearly every one, need not have room for a timer.
+        Box::pin(tokio::time::sleep(after)).await;
         call.trail.stamp(clock::now());
         previous = after;
     }
