@@ -41,7 +41,7 @@ pub static TIMEOUT: Table = Table {
             "try",
             Kind::Or(&[Kind::Words(&["auto"]), Kind::Duration("1ms", "24h")]),
             "auto",
-            "One try. `auto`: the time remaining divided by the tries left, at least 100ms.",
+            "One try. `auto`: all the time that remains; where `retry.when` names `try_timeout`, that time divided by the tries left, at least 100ms.",
         ),
         Key::new(
             "connect",
@@ -88,7 +88,7 @@ pub static RETRY: Table = Table {
             "when",
             Kind::List(&Kind::Text(&checks::CONDITION), 0),
             "[connect, refused, reset, 429, 502, 503, 504]",
-            "Outcomes that are tried again. A 429 only with Retry-After. Replaces the list below it as a whole.",
+            "Outcomes that are tried again. A 429 only with Retry-After. Naming a gRPC status says that its calls may be repeated although they are POST. Replaces the list below it as a whole.",
         ),
         Key::new(
             "methods",
