@@ -124,7 +124,7 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     let trail = call.trail;
     let (mut head, mut body) = (call.head, call.body);
     loop {
-        let (mut h1, reused) = obtain(&pool, patience, trail.now()).await?;
+        let (mut h1, reused) = obtain(&pool, patience, &trail).await?;
         let answered = {
             let request = Request::from_parts(*head, body);
             let mut answer = pin!(h1.sender.try_send_request(request));
@@ -169,10 +169,10 @@ fn silent() -> Context<'static> {
 async fn obtain(
     pool: &Rc<Pool>,
     patience: Patience,
-    now: Instant,
+    trail: &Trail,
 ) -> Result<(Box<H1>, bool), Fault> {
     loop {
-        if let Some(h1) = pool.take(now) {
+        if let Some(h1) = pool.take(trail.now()) {
             return Ok((h1, true));
         }
         if !pool.is_full() {
@@ -181,7 +181,8 @@ async fn obtain(
             let opened = Box::pin(handshake(pool, slot, patience.connect)).await?;
             return Ok((opened, false));
         }
-        pool.freed().await;
+        pool.freed(trail).await;
+        trail.stamp(clock::now());
     }
 }
 

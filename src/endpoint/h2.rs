@@ -35,6 +35,7 @@ use crate::http::Reason;
 use crate::http::RequestBody;
 use crate::http::ResponseBody;
 use crate::http::Sent;
+use crate::http::Trail;
 
 /// Streams on one connection before another is opened; servers commonly allow 100 (RFC 9113 section 6.5.2).
 const STREAMS: usize = 100;
@@ -85,7 +86,7 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     let Call { head, body, trail } = call;
     let mut request = Request::from_parts(*head, body);
     loop {
-        let (h2, reused) = obtain(&pool, patience).await?;
+        let (h2, reused) = obtain(&pool, patience, &trail).await?;
         let stream = Stream::on(&h2);
         let mut sender = h2.sender.clone();
         let answered = sender.try_send_request(request).await;
@@ -106,12 +107,16 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
 }
 
 /// REFUSED_STREAM and a GOAWAY that names an older stream promise that nothing was processed (RFC 9113 section 8.7).
-fn refusal(error: hyper::Error, trail: &crate::http::Trail) -> Fault {
+fn refusal(error: hyper::Error, trail: &Trail) -> Fault {
     let mut fault = fault_of(&error, trail);
     let text = error_chain(&error);
     let is_unprocessed = text.contains("refused stream")
         // GOAWAY without an error, told to a stream beyond the last one that was taken.
         || text.contains("connection error received: not a result of an error");
+    // We ended the connection: what came was not HTTP/2, an HTTP/1.1 server's answer to our preface most likely.
+    if text.contains("connection error detected") {
+        fault.reason = Reason::ProtocolError;
+    }
     if fault.reason == Reason::Reset && is_unprocessed {
         fault.reason = Reason::Refused;
         fault.sent = Sent::No;
@@ -130,7 +135,11 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn obtain(pool: &Rc<Pool>, patience: Patience) -> Result<(Rc<H2>, bool), Fault> {
+async fn obtain(
+    pool: &Rc<Pool>,
+    patience: Patience,
+    trail: &Trail,
+) -> Result<(Rc<H2>, bool), Fault> {
     loop {
         let now = clock::now();
         let found = {
@@ -147,7 +156,7 @@ async fn obtain(pool: &Rc<Pool>, patience: Patience) -> Result<(Rc<H2>, bool), F
         if !pool.is_full() {
             return Ok((open(pool, patience).await?, false));
         }
-        pool.freed().await;
+        pool.freed(trail).await;
     }
 }
 

@@ -30,6 +30,7 @@ use crate::http::Fault;
 use crate::http::LocalFuture;
 use crate::http::Outcome;
 use crate::http::Reason;
+use crate::http::Trail;
 use crate::rng;
 use crate::telemetry::Closed;
 use crate::telemetry::Telemetry;
@@ -257,9 +258,11 @@ impl Pool {
     }
 
     /// Waits for a connection to come free or to close.
-    pub(super) async fn freed(&self) {
+    pub(super) async fn freed(&self, trail: &Trail) {
         let _pending = self.metrics.pending.hold();
+        trail.waits_for_connection.set(true);
         self.freed.notified().await;
+        trail.waits_for_connection.set(false);
     }
 
     pub(super) async fn connect(

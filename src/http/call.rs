@@ -68,6 +68,8 @@ pub struct Trail {
     pub endpoint: Cell<Option<SocketAddr>>,
     /// Identifiers of endpoints tried so far, so that a retry goes elsewhere. More than four need not be remembered.
     pub tried: Cell<[u64; 4]>,
+    /// The current try waits for a connection to come free, so nothing of it was sent. Set by the pool.
+    pub waits_for_connection: Cell<bool>,
     /// Why a failed try was not repeated; `retry_skipped` in the log.
     pub retry_skipped: Cell<Option<&'static str>>,
     /// The client's own fault, seen while its body was read, so that the upstream is not blamed for it.
@@ -96,6 +98,7 @@ impl Trail {
             tries_left: Cell::new(0),
             endpoint: Cell::new(None),
             tried: Cell::new([0; 4]),
+            waits_for_connection: Cell::new(false),
             retry_skipped: Cell::new(None),
             client_fault: Cell::new(None),
             head_after: Cell::new(None),

@@ -68,8 +68,6 @@ reasons! {
     LoopDetected = "loop_detected", 508, "The request would loop back to this proxy.";
     /// More connections than `listen.limits.connections`.
     ConnectionLimit = "connection_limit", 503, "The proxy has reached its connection limit.";
-    /// The proxy is shutting down.
-    Draining = "draining", 503, "The proxy is shutting down.";
     /// The breaker of the upstream or route is open.
     BreakerOpen = "breaker_open", 503, "The circuit breaker is open.";
     /// The upstream has no endpoint to send to.
@@ -110,7 +108,7 @@ impl Reason {
     pub const fn ends_connection(self) -> bool {
         match self.status() {
             400 | 408 | 413 | 414 | 431 => true,
-            _ => matches!(self, Self::Draining | Self::ConnectionLimit),
+            _ => matches!(self, Self::ConnectionLimit),
         }
     }
 }

@@ -39,6 +39,7 @@ enum Step {
     AnswerWith(u16, &'static str, &'static str),
     Fail(Fault),
     Hang,
+    WaitForConnection,
 }
 
 #[derive(Clone, Default)]
@@ -72,6 +73,7 @@ impl Service<Call> for Upstream {
 
     fn call(&mut self, call: Call) -> Self::Future {
         let since = clock::now() - call.trail.started;
+        let trail = Rc::clone(&call.trail);
         self.tries.borrow_mut().push(since);
         let mut steps = self.steps.borrow_mut();
         let step = if steps.len() > 1 {
@@ -90,6 +92,10 @@ impl Service<Call> for Upstream {
                 }
                 Step::Fail(fault) => Err(fault),
                 Step::Hang => std::future::pending().await,
+                Step::WaitForConnection => {
+                    trail.waits_for_connection.set(true);
+                    std::future::pending().await
+                }
             }
         })
     }
@@ -271,6 +277,18 @@ async fn tries_share_the_time_and_never_exceed_it() {
     assert_eq!(upstream.tries(), 3);
     let took = clock::now() - started;
     assert!(took <= Duration::from_millis(3005), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_pool_is_nobodys_failure() {
+    let upstream = Upstream::playing(&[Step::WaitForConnection]);
+    let rooms = Rooms::new(generous()).with_breaker(breaker::Settings::default());
+    for _ in 0..30 {
+        let (outcome, _) = rooms.send(Method::POST, &upstream).await;
+        assert_eq!(reason(&outcome), Some(Reason::PoolTimeout));
+    }
+    assert_eq!(upstream.tries(), 30, "it is not retried");
+    assert_eq!(rooms.breaker().state(clock::now()), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,12 +10,14 @@ use crate::support::h2client::H2;
 use crate::support::h2origin::H2Act;
 use crate::support::h2origin::H2Origin;
 use crate::support::names;
+use crate::support::origin::Answer;
+use crate::support::origin::Origin;
 use crate::support::ports;
 use crate::support::setup::Setup;
 
 const MESSAGE: &[u8] = b"\0\0\0\0\x03abc";
 const RETRY: &str =
-    "retry: { max: 2, methods: all, when: [connect, refused, \"grpc:unavailable\"] }\nbreaker: off";
+    "retry: { max: 2, when: [connect, refused, \"grpc:unavailable\"] }\nbreaker: off";
 
 #[tokio::test]
 async fn trailers_pass() {
@@ -146,4 +148,16 @@ async fn failing_statuses_open_the_breaker() {
         (Some("14"), Some("breaker_open"))
     );
     assert_eq!(origin.requests(), 5);
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_only_http1_is_told_apart_from_one_that_is_down() {
+    let origin = Origin::always(Answer::status(400)).await;
+    let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;
+    let client = H2::connect(proxy.outbound).await;
+    let reply = client.get("/").await;
+    assert_eq!(
+        (reply.status, reply.reason()),
+        (502, Some("protocol_error"))
+    );
 }

@@ -187,6 +187,10 @@ impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
                     };
                     this.policy.metrics.expired(scope);
                     this.trail.stamp(clock::now());
+                    if this.trail.waits_for_connection.take() {
+                        // Our own bound, not the upstream's slowness: nothing was sent and nobody is to blame.
+                        return Poll::Ready(Err(Fault::unsent(Reason::PoolTimeout)));
+                    }
                     return Poll::Ready(Err(Fault::maybe_sent(reason)));
                 }
             }
