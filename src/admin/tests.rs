@@ -24,7 +24,6 @@ use crate::telemetry::BuildInfo;
 const BUILD: BuildInfo = BuildInfo {
     version: "1.2.3",
     commit: "abc",
-    rustc: "1.95.0",
 };
 
 /// An admin side on a free loopback port.

@@ -303,7 +303,6 @@ fn build_info() -> BuildInfo {
     BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("OUTRIDER_COMMIT").unwrap_or("unknown"),
-        rustc: env!("CARGO_PKG_RUST_VERSION"),
     }
 }
 

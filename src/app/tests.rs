@@ -23,7 +23,6 @@ impl Bench {
         let build = BuildInfo {
             version: "",
             commit: "",
-            rustc: "",
         };
         // Names are never asked for in these tests: the server listens nowhere.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));

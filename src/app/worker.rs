@@ -37,6 +37,9 @@ use crate::telemetry::layer::WorkerLog;
 
 /// Time between two looks for resting connections and unused stacks.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Hosts and ports that a worker remembers its stacks for. They come from the wire, where anybody can make up new ones; past
+/// the bound all are forgotten, and those in use are built again at their next call.
+const WAYS_MAX: usize = 4096;
 /// Sweeps that an unused stack survives.
 const SWEEPS_UNUSED: u32 = 24;
 
@@ -55,6 +58,7 @@ struct Local {
     tree: Arc<Tree>,
     limits: Rc<Limits>,
     ways: HashMap<Box<str>, Vec<Known>>,
+    known: usize,
     refusing: RefusingStack,
 }
 
@@ -102,6 +106,7 @@ impl Worker {
                 limits: Rc::new(tree.policy.listen.limits.clone()),
                 tree,
                 ways: HashMap::new(),
+                known: 0,
                 refusing,
             }),
             shared,
@@ -137,6 +142,7 @@ impl Worker {
             limits: Rc::new(tree.policy.listen.limits.clone()),
             tree,
             ways: HashMap::new(),
+            known: 0,
             refusing,
         };
     }
@@ -171,6 +177,11 @@ impl Worker {
         let live = local.tree.upstream(host, port, original)?;
         live.touch();
         let upstream = Rc::new(self.equip(&local.tree, live));
+        if local.known >= WAYS_MAX {
+            local.ways.clear();
+            local.known = 0;
+        }
+        local.known += 1;
         local.ways.entry(host.into()).or_default().push(Known {
             port,
             original,
@@ -226,7 +237,8 @@ impl Worker {
     fn sweep(&self) {
         self.catch_up();
         self.pools.sweep();
-        self.local.borrow_mut().ways.retain(|_, known| {
+        let mut local = self.local.borrow_mut();
+        local.ways.retain(|_, known| {
             known.retain(|known| {
                 let upstream = &known.upstream;
                 if upstream.unused.get() == 0 {
@@ -237,6 +249,7 @@ impl Worker {
             });
             !known.is_empty()
         });
+        local.known = local.ways.values().map(Vec::len).sum();
     }
 }
 

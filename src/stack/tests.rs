@@ -111,7 +111,6 @@ fn telemetry() -> Arc<Telemetry> {
     let build = BuildInfo {
         version: "",
         commit: "",
-        rustc: "",
     };
     Telemetry::new(build, 1)
 }

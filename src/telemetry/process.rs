@@ -85,8 +85,6 @@ pub struct BuildInfo {
     pub version: &'static str,
     /// The commit built, or `unknown`.
     pub commit: &'static str,
-    /// The compiler's version, or `unknown`.
-    pub rustc: &'static str,
 }
 
 /// Facts shown as labels of a constant 1. Empty facts are not shown.
@@ -248,7 +246,6 @@ impl ProcessMetrics {
         registry.family(&BUILD).get([]).set(vec![
             ("version", build.version.to_owned()),
             ("commit", build.commit.to_owned()),
-            ("rustc", build.rustc.to_owned()),
         ]);
         registry
             .family(&WORKERS)

@@ -14,7 +14,6 @@ use crate::kit::walk;
 const BUILD: BuildInfo = BuildInfo {
     version: "1.2.3",
     commit: "abc",
-    rustc: "1.95.0",
 };
 const MS: Duration = Duration::from_millis(1);
 
@@ -75,7 +74,7 @@ fn one(samples: &BTreeMap<String, f64>, series: &str) -> f64 {
 #[test]
 fn a_new_process_tells_its_build_and_nothing_of_requests() {
     let samples = parse(&telemetry().encode());
-    let build = r#"outrider_build_info{version="1.2.3",commit="abc",rustc="1.95.0"}"#;
+    let build = r#"outrider_build_info{version="1.2.3",commit="abc"}"#;
     assert!((one(&samples, build) - 1.0).abs() < 1e-9);
     assert!((one(&samples, "outrider_workers") - 2.0).abs() < 1e-9);
     assert!(

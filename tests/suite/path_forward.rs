@@ -126,6 +126,27 @@ async fn a_request_that_would_come_back_to_us_is_refused() {
 }
 
 #[tokio::test]
+async fn more_hosts_than_a_worker_remembers_are_served_all_the_same() {
+    let origin = Origin::always(Answer::ok("x")).await;
+    let block = format!(
+        "upstream: '*.shop.test'\nendpoints: [{}]\n{PLAIN}",
+        origin.addr
+    );
+    let proxy = Setup::new()
+        .block(&block)
+        .args(&["--workers", "1"])
+        .start()
+        .await;
+    let mut raw = proxy.connect().await;
+    for host in 0..5000 {
+        raw.send(&Call::get("/").host(&format!("h{host}.shop.test")).bytes())
+            .await;
+        raw.reply("GET").await.is(200);
+    }
+    assert_eq!(origin.requests(), 5000);
+}
+
+#[tokio::test]
 async fn a_request_that_came_through_too_many_proxies_is_refused() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], PLAIN).start().await;

@@ -545,7 +545,6 @@ fn the_skins_leave_their_marks() {
     let build = BuildInfo {
         version: "0",
         commit: "",
-        rustc: "",
     };
     let metrics = metrics::Metrics::new(&Telemetry::new(build, 1));
     let per_try = TryLayer::new().layer(upstream.clone());
