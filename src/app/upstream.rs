@@ -184,7 +184,7 @@ impl Live {
                 let breaker = route.breaker.as_ref();
                 json!({
                     "route": route.policy.name,
-                    "breaker": breaker.map(|(breaker, _)| breaker.state(now).word()),
+                    "breaker": breaker.map(|(breaker, _)| breaker.describe(now)),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                 })
             })

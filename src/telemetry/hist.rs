@@ -65,15 +65,6 @@ impl Hist {
         shard.sum_ns.fetch_add(ns, Relaxed);
     }
 
-    /// The handle of one worker, for code that records often.
-    #[must_use]
-    pub fn for_worker(&self, worker: usize) -> WorkerHist {
-        WorkerHist {
-            hist: self.clone(),
-            worker,
-        }
-    }
-
     /// How many durations were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -98,20 +89,6 @@ impl Hist {
             }
         }
         counts
-    }
-}
-
-/// A [`Hist`] bound to one worker's shard.
-#[derive(Clone, Debug)]
-pub struct WorkerHist {
-    hist: Hist,
-    worker: usize,
-}
-
-impl WorkerHist {
-    /// Record one duration.
-    pub fn record(&self, elapsed: Duration) {
-        self.hist.record(self.worker, elapsed);
     }
 }
 

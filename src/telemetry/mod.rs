@@ -24,7 +24,6 @@ pub use cells::Level;
 pub use cells::Tally;
 pub use cells::enter_worker;
 pub use hist::Hist;
-pub use hist::WorkerHist;
 pub use process::BuildInfo;
 pub use process::Listener;
 pub use process::ProcessMetrics;

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
+use serde_json::Value;
+use serde_json::json;
 use tower::Layer;
 use tower::Service;
 
@@ -63,6 +65,21 @@ impl Breaker {
     #[must_use]
     pub fn state(&self, now: Instant) -> State {
         self.machine.lock().state(now)
+    }
+
+    /// Its state and the numbers it judges by, for a person.
+    #[must_use]
+    pub fn describe(&self, now: Instant) -> Value {
+        let machine = self.machine.lock();
+        let (calls, failures, slow) = machine.counts(now);
+        let open_for = machine.open_left(now);
+        json!({
+            "state": machine.state(now).word(),
+            "calls": calls,
+            "failures": failures,
+            "slow": slow,
+            "open_for_ms": open_for.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        })
     }
 
     /// Brings the gauge up to date: an open breaker whose time is up changes state only when it is asked.

@@ -10,8 +10,6 @@ pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const TRACEPARENT: &str = "traceparent";
 /// W3C Trace Context: what vendors add to a trace.
 pub const TRACESTATE: &str = "tracestate";
-/// W3C Baggage; passed on as it is.
-pub const BAGGAGE: &str = "baggage";
 /// B3, single-field form.
 pub const B3: &str = "b3";
 /// B3, multi-field form: the trace.

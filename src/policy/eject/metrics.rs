@@ -68,11 +68,6 @@ impl Metrics {
         self.kept.inc();
     }
 
-    /// An endpoint is back in the balance, or left the upstream while it was out.
-    pub fn returned(&self) {
-        self.out.dec();
-    }
-
     /// The number of endpoints that are out, counted anew. An ejection ends by the passing of time, which tells nobody:
     /// count before a scrape.
     pub fn set_out(&self, count: usize) {
