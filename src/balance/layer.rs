@@ -88,9 +88,7 @@ impl Shared {
         };
         Some((Arc::clone(&endpoints[place]), Rc::clone(&view.pools[place])))
     }
-}
 
-impl Shared {
     fn look_again(&self, view: &mut View, generation: u64, now: Instant) {
         for pool in &view.pools {
             pool.sweep(now);
