@@ -124,7 +124,7 @@ fn begin(
 ) -> Either<Routed, Refused> {
     let (head, incoming) = request.into_parts();
     let mut head = Box::new(head);
-    let trail = Rc::new(Trail::new(clock::now(), way.original));
+    let trail = Rc::new(Trail::new(clock::now()));
     let limits = worker.limits();
     let admitted = match doubt {
         Some(reason) => Err(Fault::unsent(reason)),
@@ -216,7 +216,7 @@ fn refuse(worker: &Worker, mut head: Box<Parts>, trail: Rc<Trail>) -> Refused {
 async fn after_panic(worker: &Worker) -> Response<Observed> {
     worker.shared.telemetry.process.panicked();
     let (head, ()) = Request::new(()).into_parts();
-    let trail = Rc::new(Trail::new(clock::now(), None));
+    let trail = Rc::new(Trail::new(clock::now()));
     *trail.refusal.borrow_mut() = Some(Fault::maybe_sent(Reason::Panic));
     match refuse(worker, Box::new(head), trail).await {
         Ok(response) => response,

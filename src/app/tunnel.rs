@@ -1,8 +1,11 @@
 //! Carrying connections that are not HTTP, or whose HTTP is hidden in TLS.
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
@@ -11,11 +14,16 @@ use crate::app::upstream::Live;
 use crate::app::worker::Worker;
 use crate::clock;
 use crate::connect;
+use crate::endpoint::Endpoint;
+use crate::endpoint::Lease;
 use crate::http::Fault;
 use crate::http::Reason;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
+use crate::rng;
+use crate::telemetry::Metered;
 use crate::telemetry::TunnelKind;
+use crate::telemetry::UNMATCHED;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::access_log::Place;
@@ -40,38 +48,37 @@ pub fn is_opaque(worker: &Worker, way: &Way) -> bool {
 }
 
 /// Joins the client with the upstream until either side ends, and tells of it.
-pub async fn carry(worker: &Worker, mut io: TunnelIo, way: &Way) {
+pub async fn carry(worker: &Worker, io: TunnelIo, way: &Way) {
     let began = clock::unix();
     let started = clock::now();
     let Some((host, port)) = named(way, io.sni.as_deref()) else {
         return;
     };
     let tunnel = worker.shared.telemetry.process.tunnel(io.kind);
-    let mut upstream_name = crate::telemetry::UNMATCHED.to_owned();
+    let mut client = Metered::new(io.stream, tunnel);
+    let mut upstream_name = UNMATCHED.to_owned();
     let mut endpoint = None;
-    let mut bytes = (0, 0);
-    let reason = match open(worker, way, io.kind, (&host, port), &mut upstream_name).await {
-        Ok((mut upstream, address)) => {
-            endpoint = Some(address);
-            let first = io.first.len() as u64;
-            let joined = join(&mut io, &mut upstream).await;
-            let (out, back) = joined.unwrap_or_default();
-            bytes = (out + first, back);
+    let opened = open(worker, way, io.kind, (&host, port), &mut upstream_name).await;
+    let reason = match opened {
+        Ok((mut upstream, lease)) => {
+            endpoint = Some(lease.address());
+            // Either side going away ends the tunnel; there is nobody left to tell.
+            let _ = join(&mut client, &io.first, &mut upstream).await;
             None
         }
         Err(fault) => Some(fault.reason),
     };
-    tunnel.bytes(bytes.0, bytes.1);
     let tree = worker.tree();
     if tree.policy.access_log {
+        let (bytes_in, bytes_out) = client.bytes();
         let place = Place::new(&tree.policy.service, &upstream_name, "");
         worker.log.line(&Line {
             host: host.as_bytes(),
             reason,
             endpoint,
             duration: clock::now().saturating_duration_since(started),
-            bytes_in: bytes.0,
-            bytes_out: bytes.1,
+            bytes_in,
+            bytes_out,
             sni: io.sni.as_deref().map(str::as_bytes),
             tunnel: Some(io.kind.word()),
             ..Line::new(Kind::Tunnel, began, &place)
@@ -79,9 +86,14 @@ pub async fn carry(worker: &Worker, mut io: TunnelIo, way: &Way) {
     }
 }
 
-async fn join(io: &mut TunnelIo, upstream: &mut TcpStream) -> std::io::Result<(u64, u64)> {
-    upstream.write_all(&io.first).await?;
-    copy_bidirectional(&mut io.stream, upstream).await
+async fn join<S>(client: &mut Metered<S>, first: &[u8], upstream: &mut TcpStream) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    upstream.write_all(first).await?;
+    client.sent_ahead(first.len() as u64);
+    copy_bidirectional(client, upstream).await?;
+    Ok(())
 }
 
 async fn open(
@@ -90,7 +102,7 @@ async fn open(
     kind: TunnelKind,
     (host, port): (&str, u16),
     name: &mut String,
-) -> Result<(TcpStream, SocketAddr), Fault> {
+) -> Result<(TcpStream, Lease), Fault> {
     let live = Arc::clone(&worker.upstream(host, port, way.original)?.live);
     name.clone_from(&live.name);
     live.metrics.tunnelled(kind);
@@ -98,29 +110,49 @@ async fn open(
     let patience = base
         .map(|base| base.policy.deadline.clone())
         .unwrap_or_default();
-    let known = tokio::time::timeout(patience.total, live.cluster.known());
-    if known.await.is_err() {
-        return Err(Fault::unsent(Reason::DnsFailed));
-    }
-    let address = choose(&live)?;
-    if worker.pools.is_ourselves(address) {
-        return Err(Fault::unsent(Reason::LoopDetected));
-    }
-    let stream = connect::tcp(address, patience.connect).await?;
-    Ok((stream, address))
+    let opening = tokio::time::timeout(patience.total, async {
+        live.cluster.known().await;
+        connect_any(worker, &live, patience.connect).await
+    });
+    opening
+        .await
+        .unwrap_or_else(|_late| Err(Fault::unsent(Reason::ConnectTimeout)))
 }
 
-/// The endpoint with the fewest requests in flight that serves; tunnels say nothing of latency.
-fn choose(live: &Live) -> Result<SocketAddr, Fault> {
+/// A connection to the first endpoint that takes one. Nothing was sent to those that did not, so asking the next is safe
+/// whatever the bytes mean.
+async fn connect_any(
+    worker: &Worker,
+    live: &Live,
+    within: Duration,
+) -> Result<(TcpStream, Lease), Fault> {
+    let mut last = Fault::unsent(live.cluster.set().failed.unwrap_or(Reason::NoEndpoint));
+    for endpoint in in_order(live) {
+        if worker.pools.is_ourselves(endpoint.address) {
+            return Err(Fault::unsent(Reason::LoopDetected));
+        }
+        // Held as long as the tunnel, so that the next one goes elsewhere.
+        let mut lease = endpoint.lease(clock::now());
+        lease.unmeasured();
+        match connect::tcp(endpoint.address, within).await {
+            Ok(stream) => return Ok((stream, lease)),
+            Err(fault) => {
+                live.metrics.connect_failed(fault.reason);
+                live.cluster.suspect();
+                last = fault;
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The endpoints, those that serve first, the least busy first; equals in an order drawn anew.
+fn in_order(live: &Live) -> Vec<Arc<Endpoint>> {
     let now = clock::now();
-    let set = live.cluster.set();
-    let serving = set
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.resting_until(now).is_none())
-        .min_by_key(|endpoint| endpoint.in_flight());
-    serving
-        .or_else(|| set.endpoints.first())
-        .map(|endpoint| endpoint.address)
-        .ok_or_else(|| Fault::unsent(set.failed.unwrap_or(Reason::NoEndpoint)))
+    let mut endpoints = live.cluster.set().endpoints.clone();
+    endpoints.sort_by_cached_key(|endpoint| {
+        let rests = endpoint.resting_until(now).is_some();
+        (rests, endpoint.in_flight(), rng::bits())
+    });
+    endpoints
 }

@@ -131,6 +131,12 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Where that endpoint listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address
+    }
+
     /// The identifier of the endpoint that it counts at.
     #[must_use]
     pub fn endpoint(&self) -> u64 {
@@ -142,6 +148,11 @@ impl Lease {
         self.observed = true;
         let took = now.saturating_duration_since(self.began);
         self.endpoint.latency.lock().observe(took, now);
+    }
+
+    /// Leaves the latency estimate as it is: what was carried has no answer to be measured.
+    pub fn unmeasured(&mut self) {
+        self.observed = true;
     }
 
     /// Feeds a failure into it. `typical_s` is what answers take at the other endpoints.

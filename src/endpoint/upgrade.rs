@@ -22,6 +22,7 @@ use crate::endpoint::pool::Pool;
 use crate::http::Call;
 use crate::http::Outcome;
 use crate::http::ResponseBody;
+use crate::telemetry::Metered;
 use crate::telemetry::Tunnel;
 use crate::telemetry::TunnelKind;
 
@@ -73,10 +74,9 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
 
 async fn join(client: OnUpgrade, upstream: OnUpgrade, tunnel: Tunnel) {
     if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let mut client = Metered::new(TokioIo::new(client), tunnel);
+        let mut upstream = TokioIo::new(upstream);
         // Either side going away ends the tunnel; there is nobody left to tell.
-        if let Ok((out, back)) = copy_bidirectional(&mut client, &mut upstream).await {
-            tunnel.bytes(out, back);
-        }
+        let _ = copy_bidirectional(&mut client, &mut upstream).await;
     }
 }

@@ -56,8 +56,6 @@ pub struct Trail {
     pub began: Duration,
     /// When this call last woke up; see [`Trail::now`].
     seen: Cell<Instant>,
-    /// The upstream the call was routed to, known to connect and DNS faults.
-    pub original: Option<SocketAddr>,
     /// The call must end by then. Set by the deadline room.
     pub deadline: Cell<Option<Instant>>,
     /// Tries begun so far.
@@ -87,12 +85,11 @@ pub struct Trail {
 impl Trail {
     /// A trail that begins at `started`.
     #[must_use]
-    pub fn new(started: Instant, original: Option<SocketAddr>) -> Self {
+    pub fn new(started: Instant) -> Self {
         Self {
             started,
             began: clock::unix(),
             seen: Cell::new(started),
-            original,
             deadline: Cell::new(None),
             tries: Cell::new(0),
             tries_left: Cell::new(0),

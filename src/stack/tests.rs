@@ -124,7 +124,7 @@ fn call(method: Method) -> Call {
     Call {
         head: Box::new(request.into_parts().0),
         body: RequestBody::Empty,
-        trail: Rc::new(Trail::new(clock::now(), None)),
+        trail: Rc::new(Trail::new(clock::now())),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cells;
 mod hist;
+mod metered;
 mod process;
 mod registry;
 mod route;
@@ -24,6 +25,7 @@ pub use cells::Level;
 pub use cells::Tally;
 pub use cells::enter_worker;
 pub use hist::Hist;
+pub use metered::Metered;
 pub use process::BuildInfo;
 pub use process::Listener;
 pub use process::ProcessMetrics;

@@ -6,6 +6,7 @@ use crate::support::call::HOST;
 use crate::support::client::End;
 use crate::support::client::Raw;
 use crate::support::names::log;
+use crate::support::origin;
 use crate::support::origin::Act;
 use crate::support::origin::Answer;
 use crate::support::origin::Origin;
@@ -159,6 +160,67 @@ async fn opaque_bytes_pass_with_their_half_close() {
             count == 1.0
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_goes_past_an_endpoint_that_refuses_it() {
+    let server = Tcp::start(Manner::Banner(b"220 ready\r\n".to_vec())).await;
+    let endpoints = [ports::closed(), server.addr];
+    let proxy = Setup::new()
+        .upstream("mail.test", &endpoints, "protocol: tcp")
+        .start()
+        .await;
+    // As many as make it next to certain that the closed one was drawn first at least once.
+    for _ in 0..16 {
+        let mut raw = tunnel(&proxy, "mail.test:25").await;
+        raw.expect(b"220 ready\r\n").await;
+    }
+    assert_eq!(server.connections(), 16);
+    proxy
+        .until_sum(
+            "outrider_connect_failures_total",
+            &[("reason", "connect_refused")],
+            |count| count >= 1.0,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn open_tunnels_are_spread_over_the_endpoints() {
+    let banner = || Tcp::start(Manner::Banner(b"220 ready\r\n".to_vec()));
+    let (one, other) = (banner().await, banner().await);
+    let proxy = Setup::new()
+        .upstream("mail.test", &[one.addr, other.addr], "protocol: tcp")
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut raw = tunnel(&proxy, "mail.test:25").await;
+        raw.expect(b"220 ready\r\n").await;
+        held.push(raw);
+    }
+    assert_eq!((one.connections(), other.connections()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_reset_is_counted_all_the_same() {
+    let server = Tcp::start(Manner::Echo).await;
+    let proxy = Setup::new().start().await;
+    let mut raw = tunnel(&proxy, &server.addr.to_string()).await;
+    raw.send(b"*1\r\n$4\r\nPING\r\n").await;
+    raw.expect(b"*1\r\n$4\r\nPING\r\n").await;
+    origin::reset(&raw.wire.io);
+    drop(raw);
+    let line = proxy
+        .logged("the tunnel's line", |line| {
+            line[log::BYTES_IN].as_u64() == Some(14)
+        })
+        .await;
+    assert_eq!(
+        (line[log::BYTES_IN].as_u64(), line[log::BYTES_OUT].as_u64()),
+        (Some(14), Some(14)),
+        "{line}"
+    );
 }
 
 #[tokio::test]

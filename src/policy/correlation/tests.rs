@@ -550,7 +550,7 @@ fn the_skins_leave_their_marks() {
     let per_try = TryLayer::new().layer(upstream.clone());
     let mut stack = CorrelationLayer::new(Settings::default(), metrics).layer(per_try);
 
-    let trail = Rc::new(Trail::new(walk::start(), None));
+    let trail = Rc::new(Trail::new(walk::start()));
     let call = Call {
         head: Box::new(http::Request::new(()).into_parts().0),
         body: RequestBody::Empty,
