@@ -281,37 +281,23 @@ fn policy(merged: &Merged, sink: &mut Sink) {
 }
 
 fn timeouts(block: &Merged, deadline: &deadline::Settings, by: Option<&Origin>, sink: &mut Sink) {
-    let text = units::format_duration;
     let total = deadline.total;
-    if let Some(at) = block.place_over("connect", by)
-        && deadline.connect > total
-    {
-        let message = format!(
-            "connect {} is longer than the whole call, {}",
-            text(deadline.connect),
-            text(total)
-        );
-        sink.add(
-            code::IDLE_TIMEOUT,
-            at,
-            message,
-            Some("the total ends it first".to_owned()),
-        );
-    }
-    if let (Some(per_try), Some(at)) = (deadline.per_try, block.place_over("try", by))
-        && per_try > total
-    {
-        let message = format!(
-            "try {} is longer than the whole call, {}",
-            text(per_try),
-            text(total)
-        );
-        sink.add(
-            code::IDLE_TIMEOUT,
-            at,
-            message,
-            Some("the total ends it first".to_owned()),
-        );
+    for (key, limit) in [
+        ("connect", Some(deadline.connect)),
+        ("try", deadline.per_try),
+    ] {
+        let Some(limit) = limit.filter(|limit| *limit > total) else {
+            continue;
+        };
+        if let Some(at) = block.place_over(key, by) {
+            let message = format!(
+                "{key} {} is longer than the whole call, {}",
+                units::format_duration(limit),
+                units::format_duration(total)
+            );
+            let note = "the total ends it first".to_owned();
+            sink.add(code::IDLE_TIMEOUT, at, message, Some(note));
+        }
     }
 }
 

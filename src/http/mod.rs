@@ -13,8 +13,6 @@ mod response_body;
 pub mod strict;
 
 #[cfg(test)]
-mod strict_tests;
-#[cfg(test)]
 mod tests;
 
 pub use answer::answer;

@@ -294,7 +294,8 @@ impl Server<'_> {
         }
     }
 
-    /// A request that a strict parser refuses is written down, answered 400 and ends the connection.
+    /// A request that a strict parser refuses is written down, answered 400 and ends the connection. What still comes is
+    /// read, or a reset would overtake the answer (RFC 9112 section 9.6).
     async fn object(&mut self, text: &str) -> Result<(), Fault> {
         self.counts.requests.fetch_add(1, Ordering::SeqCst);
         let head = Head {
@@ -311,7 +312,7 @@ impl Server<'_> {
         self.wire
             .send(&Answer::status(400).text(text).bytes(false))
             .await?;
-        self.end(After::Close).await
+        self.end(After::HalfClose).await
     }
 
     async fn read(&mut self, at: usize, head: &Head, framing: Framing) -> Result<(), Fault> {

@@ -1,13 +1,16 @@
-//! Every refusal of `strict::check`, and what must not be refused. What follows a check is tested in `strict/tests.rs`.
+//! Every refusal of `strict::check`, and what must not be refused. What follows a check is tested in `hop.rs`.
 
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
-use http::Request;
 use http::Uri;
 use http::Version;
 use http::request::Parts;
 
+use super::LIMITS;
+use super::h1;
+use super::h2;
+use super::head;
 use crate::http::Reason;
 use crate::http::strict::Door;
 use crate::http::strict::Form;
@@ -15,31 +18,6 @@ use crate::http::strict::Framing;
 use crate::http::strict::HeadLimits;
 use crate::http::strict::Target;
 use crate::http::strict::check;
-
-const LIMITS: HeadLimits = HeadLimits {
-    headers: 100,
-    uri: 8192,
-};
-
-fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
-    let mut request = Request::builder().version(version).method(method).uri(uri);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request
-        .body(())
-        .expect("a head that the types accept")
-        .into_parts()
-        .0
-}
-
-fn h1(method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
-    head(Version::HTTP_11, method, uri, fields)
-}
-
-fn h2(method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
-    head(Version::HTTP_2, method, uri, fields)
-}
 
 fn outbound(parts: &Parts) -> Result<Target, Reason> {
     check(parts, &LIMITS, Door::Outbound)
