@@ -134,7 +134,11 @@ async fn connect_any(
         // Held as long as the tunnel, so that the next one goes elsewhere.
         let mut lease = endpoint.lease(clock::now());
         lease.unmeasured();
-        match connect::tcp(endpoint.address, within).await {
+        let connected = connect::tcp(endpoint.address, within).await;
+        if let Some(ejector) = &live.ejector {
+            ejector.record(endpoint.id, connected.is_ok(), clock::now());
+        }
+        match connected {
             Ok(stream) => return Ok((stream, lease)),
             Err(fault) => {
                 live.metrics.connect_failed(fault.reason);

@@ -167,7 +167,11 @@ async fn a_tunnel_goes_past_an_endpoint_that_refuses_it() {
     let server = Tcp::start(Manner::Banner(b"220 ready\r\n".to_vec())).await;
     let endpoints = [ports::closed(), server.addr];
     let proxy = Setup::new()
-        .upstream("mail.test", &endpoints, "protocol: tcp")
+        .upstream(
+            "mail.test",
+            &endpoints,
+            "protocol: tcp\neject: { consecutive: 1 }",
+        )
         .start()
         .await;
     // As many as make it next to certain that the closed one was drawn first at least once.
@@ -180,8 +184,11 @@ async fn a_tunnel_goes_past_an_endpoint_that_refuses_it() {
         .until_sum(
             "outrider_connect_failures_total",
             &[("reason", "connect_refused")],
-            |count| count >= 1.0,
+            |count| count == 1.0,
         )
+        .await;
+    proxy
+        .until_sum("outrider_ejections_total", &[], |ejected| ejected == 1.0)
         .await;
 }
 

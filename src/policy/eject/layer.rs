@@ -72,7 +72,8 @@ impl Ejector {
             .set_out(set.endpoints.iter().filter(resting).count());
     }
 
-    fn record(&self, endpoint: u64, ok: bool, now: Instant) {
+    /// Counts one result of the endpoint with this id: a try's, or whether a tunnel's connection could be opened.
+    pub fn record(&self, endpoint: u64, ok: bool, now: Instant) {
         let verdict = {
             let mut machines = self.machines.lock();
             machines
