@@ -3,11 +3,14 @@
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::net::UdpSocket;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
+
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
 
 const FIRST: u16 = 11_000;
 const BLOCKS: u16 = 10;
@@ -40,13 +43,24 @@ pub fn free() -> u16 {
     let first = block();
     for _ in 0..BLOCK {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % BLOCK;
-        let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
-        let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
-        if v4.is_ok() && v6.is_ok() {
+        if is_free((Ipv4Addr::UNSPECIFIED, port).into())
+            && is_free((Ipv6Addr::LOCALHOST, port).into())
+        {
             return port;
         }
     }
     panic!("no free port from {first} to {}", first + BLOCK);
+}
+
+/// Binds without listening. A process that another test starts at this moment holds a copy of our socket until it has
+/// become the other program; a copy that listens would keep the port from whom we give it to.
+fn is_free(addr: SocketAddr) -> bool {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())
+    };
+    bind().is_ok()
 }
 
 /// A loopback address where nothing listens: connecting to it is refused.
