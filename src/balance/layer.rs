@@ -110,7 +110,7 @@ fn pick(endpoints: &[Arc<Endpoint>], trail: &Trail, now: Instant) -> usize {
         machine::cost(endpoint.latency_s(now), endpoint.in_flight())
     };
     let draws = (rng::bits(), rng::bits());
-    let serves = |place: usize| endpoints[place].resting_until(now).is_none();
+    let serves = |place: usize| endpoints[place].serves(now);
     let is_new = |place: usize| !trail.was_tried(endpoints[place].id);
     let among =
         |usable: &dyn Fn(usize) -> bool| machine::pick_among(endpoints.len(), usable, cost, draws);

@@ -99,6 +99,12 @@ impl Endpoint {
         *until
     }
 
+    /// Whether calls may be sent here: it does not rest.
+    #[must_use]
+    pub fn serves(&self, now: Instant) -> bool {
+        self.resting_until(now).is_none()
+    }
+
     /// Says that no set has it any more: its connections are not to be kept.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Ordering::Relaxed);
