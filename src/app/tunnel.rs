@@ -154,9 +154,7 @@ async fn connect_any(
 fn in_order(live: &Live) -> Vec<Arc<Endpoint>> {
     let now = clock::now();
     let mut endpoints = live.cluster.set().endpoints.clone();
-    endpoints.sort_by_cached_key(|endpoint| {
-        let rests = endpoint.resting_until(now).is_some();
-        (rests, endpoint.in_flight(), rng::bits())
-    });
+    endpoints
+        .sort_by_cached_key(|endpoint| (!endpoint.serves(now), endpoint.in_flight(), rng::bits()));
     endpoints
 }

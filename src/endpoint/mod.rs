@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -43,6 +44,12 @@ pub struct Endpoint {
     latency: Mutex<PeakEwma>,
     resting_until: Mutex<Option<Instant>>,
     resting: AtomicBool,
+    recalled: AtomicBool,
+    /// The checker that found it unhealthy; 0 is none.
+    unhealthy_by: AtomicU64,
+    born: Instant,
+    /// Nanoseconds from `born` to when it last came back, at least 1; 0 is never.
+    back_after: AtomicU64,
     gone: AtomicBool,
 }
 
@@ -59,6 +66,10 @@ impl Endpoint {
             latency: Mutex::new(PeakEwma::new(ewma::DECAY, now)),
             resting_until: Mutex::new(None),
             resting: AtomicBool::new(false),
+            recalled: AtomicBool::new(false),
+            unhealthy_by: AtomicU64::new(0),
+            born: now,
+            back_after: AtomicU64::new(0),
             gone: AtomicBool::new(false),
         })
     }
@@ -80,6 +91,7 @@ impl Endpoint {
     /// What was known of its latency is forgotten: it may come back as another, and is tried at once then.
     pub fn rest(&self, until: Instant) {
         *self.latency.lock() = PeakEwma::new(ewma::DECAY, until);
+        self.recalled.store(false, Ordering::Relaxed);
         *self.resting_until.lock() = Some(until);
         self.resting.store(true, Ordering::Release);
     }
@@ -92,17 +104,69 @@ impl Endpoint {
             return None;
         }
         let mut until = self.resting_until.lock();
-        if until.is_some_and(|until| until <= now) {
+        if let Some(end) = until.filter(|end| *end <= now) {
             *until = None;
             self.resting.store(false, Ordering::Release);
+            self.came_back(end);
         }
         *until
     }
 
-    /// Whether calls may be sent here: it does not rest.
+    /// Whether calls may be sent here: it does not rest, and probes do not find it unhealthy.
     #[must_use]
     pub fn serves(&self, now: Instant) -> bool {
-        self.resting_until(now).is_none()
+        !self.is_unhealthy() && self.resting_until(now).is_none()
+    }
+
+    /// Whether probes found it unhealthy, in mode enforce.
+    #[must_use]
+    pub fn is_unhealthy(&self) -> bool {
+        self.unhealthy_by.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes the endpoint out of the rotation until the checker of this number says otherwise.
+    pub fn found_unhealthy(&self, checker: u64) {
+        self.unhealthy_by.store(checker, Ordering::Release);
+    }
+
+    /// Puts it back. A rest ends too: probes had failed and pass again, so what ejected it is over.
+    pub fn found_healthy(&self, checker: u64, now: Instant) {
+        if !self.lift_verdict(checker) {
+            return;
+        }
+        *self.latency.lock() = PeakEwma::new(ewma::DECAY, now);
+        if self.resting_until.lock().take().is_some() {
+            self.resting.store(false, Ordering::Release);
+            self.recalled.store(true, Ordering::Release);
+        }
+        self.came_back(now);
+    }
+
+    /// Forgets what that checker found, because it stops. Another one's verdict stays. Whether there was one.
+    pub fn lift_verdict(&self, checker: u64) -> bool {
+        let (is, done) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.unhealthy_by
+            .compare_exchange(checker, 0, is, done)
+            .is_ok()
+    }
+
+    /// Whether its rest was ended ahead of time since this was last asked.
+    #[must_use]
+    pub fn take_recall(&self) -> bool {
+        self.recalled.load(Ordering::Relaxed) && self.recalled.swap(false, Ordering::AcqRel)
+    }
+
+    fn came_back(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.born).as_nanos();
+        let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
+        self.back_after.store(after, Ordering::Release);
+    }
+
+    /// When it last came back into the rotation, from a rest or because probes pass again; `None`: it never left.
+    #[must_use]
+    pub fn back_since(&self) -> Option<Instant> {
+        let after = self.back_after.load(Ordering::Acquire);
+        (after > 0).then(|| self.born + Duration::from_nanos(after))
     }
 
     /// Says that no set has it any more: its connections are not to be kept.

@@ -123,6 +123,55 @@ async fn an_ejected_endpoint_rests_for_its_time_and_comes_back_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_says_when_it_came_back() {
+    let cluster = Cluster::fixed(&[address(1)], clock::now());
+    let endpoint = Arc::clone(&cluster.set().endpoints[0]);
+    assert_eq!(endpoint.back_since(), None, "it never left");
+    let until = clock::now() + Duration::from_secs(5);
+    endpoint.rest(until);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(endpoint.serves(clock::now()));
+    assert_eq!(
+        endpoint.back_since(),
+        Some(until),
+        "not when it was noticed"
+    );
+    endpoint.found_unhealthy(7);
+    assert!(!endpoint.serves(clock::now()));
+    endpoint.found_healthy(7, clock::now());
+    assert!(endpoint.serves(clock::now()));
+    assert_eq!(endpoint.back_since(), Some(clock::now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_end_a_rest_only_where_they_had_failed() {
+    let cluster = Cluster::fixed(&[address(1)], clock::now());
+    let endpoint = Arc::clone(&cluster.set().endpoints[0]);
+    let now = clock::now();
+    endpoint.rest(now + Duration::from_secs(5));
+    endpoint.found_healthy(7, now);
+    assert!(!endpoint.serves(now), "what ejected it, probes cannot see");
+    assert!(!endpoint.take_recall());
+    endpoint.found_unhealthy(7);
+    endpoint.found_healthy(7, now);
+    assert!(endpoint.serves(now));
+    assert!(endpoint.take_recall());
+    assert!(!endpoint.take_recall(), "told once");
+}
+
+#[tokio::test]
+async fn a_checker_that_stops_takes_back_its_own_verdict_only() {
+    let cluster = Cluster::fixed(&[address(1)], clock::now());
+    let endpoint = Arc::clone(&cluster.set().endpoints[0]);
+    endpoint.found_unhealthy(7);
+    endpoint.found_unhealthy(8);
+    assert!(!endpoint.lift_verdict(7));
+    assert!(endpoint.is_unhealthy());
+    assert!(endpoint.lift_verdict(8));
+    assert!(!endpoint.is_unhealthy());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_given_up_counts_with_the_time_it_waited() {
     let cluster = Cluster::fixed(&[address(1)], clock::now());
     let endpoint = Arc::clone(&cluster.set().endpoints[0]);

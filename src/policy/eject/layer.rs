@@ -76,14 +76,23 @@ impl Ejector {
     pub fn record(&self, endpoint: u64, ok: bool, now: Instant) {
         let verdict = {
             let mut machines = self.machines.lock();
-            machines
+            let machine = machines
                 .entry(endpoint)
-                .or_insert_with(|| Machine::new(self.settings.clone()))
-                .record(ok, now)
+                .or_insert_with(|| Machine::new(self.settings.clone()));
+            if machine.is_out(now) && self.was_recalled(endpoint) {
+                machine.recall(now);
+            }
+            machine.record(ok, now)
         };
         if let Some(Verdict::Eject { for_, cause }) = verdict {
             self.eject(endpoint, for_, cause, now);
         }
+    }
+
+    fn was_recalled(&self, id: u64) -> bool {
+        let set = self.cluster.set();
+        let endpoint = set.endpoints.iter().find(|endpoint| endpoint.id == id);
+        endpoint.is_some_and(|endpoint| endpoint.take_recall())
     }
 
     fn eject(&self, id: u64, time: Duration, cause: machine::Cause, now: Instant) {
@@ -97,7 +106,12 @@ impl Ejector {
             .filter(|endpoint| endpoint.resting_until(now).is_some())
             .count();
         let total = set.endpoints.len();
-        let is_allowed = machine::may_eject(resting, total, self.settings.max_share);
+        // The last that serves stays, also where the others are out because probes fail.
+        let is_last = !set
+            .endpoints
+            .iter()
+            .any(|other| other.id != id && other.serves(now));
+        let is_allowed = !is_last && machine::may_eject(resting, total, self.settings.max_share);
         let shadow = self.settings.mode == Mode::Shadow;
         tracing::info!(
             upstream = %self.name,

@@ -9,6 +9,7 @@
 //! | In | `confirm` | the skin found that the upstream can spare it | Out | run and window are forgotten |
 //! | Out | outcome | it is still out | Out | dropped: calls from before the ejection say nothing new |
 //! | Out | time | the ejection has lasted its length | In | starts afresh |
+//! | Out | `recall` | probes had failed and pass again | In | starts afresh, before its time |
 //!
 //! The machine judges one endpoint and cannot see the others, so its verdict is a proposal: the skin asks [`may_eject`]
 //! and then calls [`Machine::confirm`]. An unconfirmed verdict is given again at the next failure.
@@ -132,6 +133,14 @@ impl Machine {
         self.run = 0;
         self.counts.clear();
         length
+    }
+
+    /// The endpoint serves again ahead of time. Its ejections so far still count towards the length of the next.
+    pub fn recall(&mut self, now: Instant) {
+        self.pass_time(now);
+        if self.out.take().is_some() {
+            self.back_since = Some(now);
+        }
     }
 
     /// How long the endpoint is still out at `now`; none if it may serve.

@@ -170,6 +170,20 @@ fn out_time_brings_it_back() {
 }
 
 #[test]
+fn out_recall_brings_it_back_ahead_of_time_and_starts_afresh() {
+    let (mut machine, mut now) = (Machine::new(Settings::default()), walk::start());
+    eject(&mut machine, now);
+    now += seconds(1);
+    machine.recall(now);
+    assert!(!machine.is_out(now));
+    assert_eq!(verdict(&mut machine, false, now), None, "the run is new");
+    assert_eq!(eject(&mut machine, now), seconds(10), "but not forgiven");
+    machine.recall(now + seconds(3600));
+    machine.recall(now + seconds(3600));
+    assert!(!machine.is_out(now + seconds(3600)));
+}
+
+#[test]
 fn out_is_not_prolonged_by_a_clock_that_steps_back() {
     let (mut machine, now) = (Machine::new(Settings::default()), walk::start());
     eject(&mut machine, now);
