@@ -3,6 +3,7 @@
 //! Exit codes are the same for all commands: 0 done, 1 findings (a policy that `check` refuses), 2 could not start (usage, an
 //! unreadable file, a policy that does not load, a port that is taken).
 
+mod chain;
 mod check;
 mod demo;
 mod out;

@@ -193,6 +193,12 @@ codes! {
     OPEN_LISTENER = "OR042", Warn, "listener open to the network";
     /// A time-out that another one makes unreachable.
     IDLE_TIMEOUT = "OR043", Warn, "timeout that never applies";
+    /// `check --chain`: one policy does not lead to the next.
+    BROKEN_CHAIN = "OR060", Error, "chain that does not hold together";
+    /// `check --chain`: retries multiply.
+    AMPLIFIES = "OR061", Warn, "chain that multiplies calls";
+    /// `check --chain`: a service works on after its caller has given up.
+    WORKS_FOR_NOBODY = "OR062", Warn, "caller that gives up before its callee";
 }
 
 /// A file as faults show it.

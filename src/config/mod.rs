@@ -5,6 +5,7 @@
 //! Nothing on this way stops at its first fault, and nothing that is understood but not enforced is let through in silence.
 
 mod build;
+mod chain;
 mod decode;
 mod dom;
 mod effective;
@@ -33,6 +34,10 @@ use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
 
+pub use chain::Chain;
+pub use chain::Hop;
+pub use chain::Load;
+pub use chain::chain;
 pub use effective::Effect;
 pub use effective::Effective;
 pub use effective::EffectiveRoute;
@@ -220,10 +225,32 @@ pub fn fingerprint(sources: &[PathBuf]) -> Option<String> {
 }
 
 fn finish(
-    mut sink: fault::Sink,
+    sink: fault::Sink,
     sources: Vec<PathBuf>,
     around: &Surroundings,
 ) -> Result<Loaded, Vec<Fault>> {
+    match prepare(sink, sources, around) {
+        (sink, Some(prepared)) => Ok(Loaded {
+            policy: prepared.policy,
+            warnings: sink.finish(),
+            effective: effective::list(&prepared.built),
+        }),
+        (sink, None) => Err(sink.finish()),
+    }
+}
+
+/// A policy that loads, with the origins of its values.
+struct Prepared {
+    built: build::Built,
+    policy: Policy,
+}
+
+/// Makes a policy of what was read; `None` if a fault in the sink refuses it.
+fn prepare(
+    mut sink: fault::Sink,
+    sources: Vec<PathBuf>,
+    around: &Surroundings,
+) -> (fault::Sink, Option<Prepared>) {
     let mut digest = source::Digest::new();
     let mut documents = Vec::new();
     for file in 0..sink.files.len() {
@@ -251,13 +278,8 @@ fn finish(
     let built = build::build(&blocks, &mut sink);
     lint::run(&built, &mut sink);
     if sink.refuses() {
-        return Err(sink.finish());
+        return (sink, None);
     }
-    let effective = effective::list(&built);
     let policy = lift::policy(&built, around.service.as_deref(), digest.hex(), sources);
-    Ok(Loaded {
-        policy,
-        warnings: sink.finish(),
-        effective,
-    })
+    (sink, Some(Prepared { built, policy }))
 }

@@ -1,5 +1,6 @@
 //! The language, tested through its doors: `parse`, `load`, `schema`, and the golden refusals under `config/bad`.
 
+mod chain;
 mod golden;
 mod layering;
 mod registry;

@@ -215,6 +215,52 @@ fn sarif_has_its_shape() {
 }
 
 #[test]
+fn a_chain_is_computed_and_its_findings_are_told() {
+    let dir = temporary();
+    let web = "service: web\nupstreams: [{ upstream: orders.shop, timeout: 2s }, { upstream: users.shop }]\ndefaults: { retry: 3 }\n";
+    let web = file(dir.path(), "web.yaml", web);
+    let orders = "service: orders\nupstream: payments.shop\nretry: 3\n";
+    let orders = file(dir.path(), "orders.yaml", orders);
+    let payments = file(
+        dir.path(),
+        "payments.yaml",
+        "upstream: ledger.bank\nretry: 3\n",
+    );
+    let chain = ["check", "--chain", &web, &orders, &payments];
+
+    let done = outrider(&chain);
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    for told in [
+        "OR061: one call can become 64",
+        "for nobody for up to 3s",
+        "4 x 4 x 4 = 64",
+        "1.73x + 36.4/s",
+        "3 files: 2 warnings",
+    ] {
+        assert!(done.out.contains(told), "no `{told}` in\n{}", done.out);
+    }
+    let strict: Vec<&str> = chain.into_iter().chain(["--strict"]).collect();
+    assert_eq!(outrider(&strict).code, Some(1));
+    let found = |format: &str| {
+        let args: Vec<&str> = chain.into_iter().chain(["--format", format]).collect();
+        let done = outrider(&args);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        serde_json::from_str::<Value>(&done.out).expect("JSON")
+    };
+    assert_eq!(found("json").as_array().map(Vec::len), Some(2));
+    assert_eq!(found("sarif")["runs"][0]["results"][0]["ruleId"], "OR062");
+
+    let lost = file(dir.path(), "lost.yaml", "service: lost\nupstream: a.b\n");
+    let done = outrider(&["check", "--chain", &web, &lost]);
+    assert_eq!(done.code, Some(1), "{}", done.out);
+    assert!(done.out.contains("OR060"), "{}", done.out);
+    assert_eq!(
+        outrider(&["check", "--chain", "/nowhere.yaml"]).code,
+        Some(2)
+    );
+}
+
+#[test]
 fn warnings_fail_only_a_strict_check() {
     let dir = temporary();
     let odd = file(

@@ -26,11 +26,21 @@ pub(super) fn cases() -> Vec<PathBuf> {
     all
 }
 
-/// What `check` says about one case, with names relative to `config/bad`.
+/// What `check` says about one case, with names relative to `config/bad`; what `check --chain` says about the files of a
+/// directory whose name ends in `-chain`, in name order.
 fn said(case: &Path) -> String {
-    let faults = match super::super::load(&[case.to_path_buf()]) {
-        Ok(loaded) => loaded.warnings,
-        Err(faults) => faults,
+    let faults = if case.to_string_lossy().ends_with("-chain") {
+        let mut policies: Vec<PathBuf> = fs::read_dir(case)
+            .expect("shipped")
+            .map(|entry| entry.expect("readable").path())
+            .collect();
+        policies.sort();
+        super::super::chain(&policies).findings
+    } else {
+        match super::super::load(&[case.to_path_buf()]) {
+            Ok(loaded) => loaded.warnings,
+            Err(faults) => faults,
+        }
     };
     let prefix = format!("{}/", shipped().join("bad").display());
     fault::render_all(&faults).replace(&prefix, "")

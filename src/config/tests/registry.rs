@@ -389,6 +389,7 @@ const STRUCTURAL: &[&str] = &[
 const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
+    "OR060", "OR061", "OR062",
 ];
 
 #[test]
