@@ -125,6 +125,7 @@ fn begin(
     let (head, incoming) = request.into_parts();
     let mut head = Box::new(head);
     let trail = Rc::new(Trail::new(clock::now()));
+    trail.peer.set(Some(way.peer));
     let limits = worker.limits();
     let admitted = match doubt {
         Some(reason) => Err(Fault::unsent(reason)),

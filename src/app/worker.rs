@@ -325,6 +325,7 @@ fn take(worker: &Rc<Worker>, connections: &TaskTracker, drain: &Drain, accepted:
     let Accepted {
         stream,
         door,
+        peer,
         original,
         open,
     } = accepted;
@@ -337,6 +338,7 @@ fn take(worker: &Rc<Worker>, connections: &TaskTracker, drain: &Drain, accepted:
     }
     let way = Rc::new(Way {
         door,
+        peer,
         original,
         connect: None,
     });

@@ -1,5 +1,7 @@
 //! The endpoints that an upstream has right now.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -24,11 +26,35 @@ pub struct Cluster {
     changed: Notify,
 }
 
+/// What is known of one endpoint before it is called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its part of the traffic beside that of the others. Range: 1 to 100. Default: 1.
+    pub weight: u32,
+    /// The zone it is in; `None` if nobody said.
+    pub zone: Option<Arc<str>>,
+}
+
+impl From<SocketAddr> for Member {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            weight: 1,
+            zone: None,
+        }
+    }
+}
+
 /// One state of a [`Cluster`].
 #[derive(Debug, Default)]
 pub struct Set {
     /// All endpoints, in no order that matters.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What was said of each, in the same order. Here and not in the endpoint, so that a reload can say otherwise of one
+    /// that stays.
+    pub members: Vec<Member>,
     /// Why the set is empty, once that is known; `None` while the first answer is awaited.
     pub failed: Option<Reason>,
 }
@@ -50,6 +76,14 @@ impl Cluster {
     pub fn fixed(addresses: &[SocketAddr], now: Instant) -> Arc<Self> {
         let cluster = Self::waiting();
         cluster.update(addresses, now);
+        cluster
+    }
+
+    /// A cluster of these members.
+    #[must_use]
+    pub fn of(members: &[Member], now: Instant) -> Arc<Self> {
+        let cluster = Self::waiting();
+        cluster.replace(members, now);
         cluster
     }
 
@@ -87,23 +121,50 @@ impl Cluster {
 
     /// Replaces the addresses. Endpoints whose address stays keep their connections, latency and ejections.
     pub fn update(&self, addresses: &[SocketAddr], now: Instant) {
+        let members: Vec<_> = addresses.iter().copied().map(Member::from).collect();
+        self.replace(&members, now);
+    }
+
+    /// [`Cluster::update`] with what is known of each; nothing happens if all of it is known already.
+    pub fn replace(&self, members: &[Member], now: Instant) {
         let old = self.set.load();
-        let endpoints: Vec<_> = addresses
+        if !members.is_empty() && old.members == members {
+            return;
+        }
+        let known: HashMap<_, _> = old
+            .endpoints
             .iter()
-            .map(|&address| {
-                old.endpoints
-                    .iter()
-                    .find(|endpoint| endpoint.address == address)
-                    .map_or_else(|| Endpoint::new(address, now), Arc::clone)
+            .map(|endpoint| (endpoint.address, endpoint))
+            .collect();
+        let stays = |member: &&Member| known.contains_key(&member.address);
+        // All new at once is a start, not a newcomer among others.
+        let others_serve = members.iter().any(|member| stays(&member));
+        let fresh = |address| {
+            let endpoint = Endpoint::new(address, now);
+            if others_serve {
+                endpoint.came_back(now);
+            }
+            endpoint
+        };
+        let endpoints: Vec<_> = members
+            .iter()
+            .map(|member| match known.get(&member.address) {
+                Some(endpoint) => Arc::clone(endpoint),
+                None => fresh(member.address),
             })
             .collect();
+        let kept: HashSet<_> = members.iter().map(|member| member.address).collect();
         for endpoint in &old.endpoints {
-            if !addresses.contains(&endpoint.address) {
+            if !kept.contains(&endpoint.address) {
                 endpoint.leave();
             }
         }
         let failed = endpoints.is_empty().then_some(Reason::NoEndpoint);
-        self.put(Set { endpoints, failed });
+        self.put(Set {
+            endpoints,
+            members: members.to_vec(),
+            failed,
+        });
     }
 
     /// Says that no address is known and why. A set that has endpoints keeps them: the last good answer serves.
@@ -120,6 +181,7 @@ impl Cluster {
         }
         self.put(Set {
             endpoints: Vec::new(),
+            members: Vec::new(),
             failed: Some(reason),
         });
     }

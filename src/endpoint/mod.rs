@@ -30,6 +30,7 @@ use crate::kit::ewma;
 use crate::kit::ewma::PeakEwma;
 
 pub use cluster::Cluster;
+pub use cluster::Member;
 pub use cluster::Set;
 pub use h2::LocalExec;
 
@@ -162,7 +163,8 @@ impl Endpoint {
         self.back_after.store(after, Ordering::Release);
     }
 
-    /// When it last came back into the rotation, from a rest or because probes pass again; `None`: it never left.
+    /// When it last came into the rotation while others were in it: from a rest, because probes pass again, or because it
+    /// is new. `None`: it was there from the start and never left.
     #[must_use]
     pub fn back_since(&self) -> Option<Instant> {
         let after = self.back_after.load(Ordering::Acquire);

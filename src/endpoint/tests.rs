@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::endpoint::Cluster;
+use crate::endpoint::Endpoint;
+use crate::endpoint::Member;
 use crate::endpoint::gate::Gate;
 use crate::endpoint::idle::Silence;
 use crate::http::Reason;
@@ -81,6 +83,36 @@ fn a_cluster_keeps_the_endpoints_whose_address_stays() {
     cluster.clear(Reason::DnsFailed);
     assert!(cluster.set().endpoints.is_empty() && after[0].is_gone());
     assert_eq!(cluster.set().failed, Some(Reason::DnsFailed));
+}
+
+#[test]
+fn a_newcomer_among_others_is_known_as_one_and_a_change_of_weight_is_none() {
+    let start = clock::now();
+    let cluster = Cluster::fixed(&[address(1), address(2)], start);
+    let joined = |cluster: &Cluster| -> Vec<_> {
+        let set = cluster.set();
+        let since = |one: &Arc<Endpoint>| one.back_since().is_some();
+        set.endpoints.iter().map(since).collect()
+    };
+    assert_eq!(joined(&cluster), [false, false], "all at once is a start");
+    let later = start + Duration::from_secs(60);
+    let before = cluster.set().endpoints.clone();
+    let heavier = Member {
+        weight: 3,
+        zone: Some("eu-1a".into()),
+        ..Member::from(address(2))
+    };
+    let now = [address(1).into(), heavier, address(3).into()];
+    cluster.replace(&now, later);
+    assert_eq!(joined(&cluster), [false, false, true]);
+    let set = Arc::clone(&cluster.set());
+    assert!(Arc::ptr_eq(&before[1], &set.endpoints[1]) && set.members[1].weight == 3);
+
+    let generation = cluster.generation();
+    cluster.replace(&now, later);
+    assert_eq!(cluster.generation(), generation, "nothing new was said");
+    cluster.update(&[address(7), address(8)], later);
+    assert_eq!(joined(&cluster), [false, false], "nobody served before");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Trail {
     pub started: Instant,
     /// The same by the wall clock, since 1970-01-01T00:00:00Z.
     pub began: Duration,
+    /// The client's address, one of IPv4 never in its IPv6 form; `None` for a call that came by no connection.
+    pub peer: Cell<Option<IpAddr>>,
     /// When this call last woke up; see [`Trail::now`].
     seen: Cell<Instant>,
     /// The call must end by then. Set by the deadline room.
@@ -89,6 +92,7 @@ impl Trail {
         Self {
             started,
             began: clock::unix(),
+            peer: Cell::new(None),
             seen: Cell::new(started),
             deadline: Cell::new(None),
             tries: Cell::new(0),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
@@ -84,6 +85,8 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The listener it came by.
     pub door: Door,
+    /// The client's address; one of IPv4 never in its IPv6 form.
+    pub peer: IpAddr,
     /// `SO_ORIGINAL_DST` of a redirected connection.
     pub original: Option<SocketAddr>,
     /// Counts it as open at its worker and in the metrics.
@@ -147,7 +150,7 @@ impl Dealer {
         limit: impl Fn() -> u32,
     ) {
         loop {
-            let (stream, _peer) = match listener.accept().await {
+            let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed; are there too few file descriptors?");
@@ -159,11 +162,22 @@ impl Dealer {
             let Ok(stream) = stream.into_std() else {
                 continue;
             };
-            self.deal(stream, door, &own, limit() as usize);
+            self.deal(
+                (stream, peer.ip().to_canonical()),
+                door,
+                &own,
+                limit() as usize,
+            );
         }
     }
 
-    fn deal(&self, stream: TcpStream, door: Door, own: &[SocketAddr], limit: usize) {
+    fn deal(
+        &self,
+        (stream, peer): (TcpStream, IpAddr),
+        door: Door,
+        own: &[SocketAddr],
+        limit: usize,
+    ) {
         if self.open() >= limit {
             self.telemetry.process.refused(Reason::ConnectionLimit);
             turn_away(&stream, &(self.refuse)(Reason::ConnectionLimit).bytes);
@@ -183,6 +197,7 @@ impl Dealer {
         let accepted = Accepted {
             stream,
             door,
+            peer,
             original,
             open: Open {
                 at_worker: Arc::clone(open),

@@ -1,5 +1,6 @@
 //! How a connection came to us.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::http::strict::Door;
 pub struct Way {
     /// The listener.
     pub door: Door,
+    /// The client's address; one of IPv4 never in its IPv6 form.
+    pub peer: IpAddr,
     /// Where the application meant to connect, of a redirected connection (`SO_ORIGINAL_DST`).
     pub original: Option<SocketAddr>,
     /// What the application asked to be connected to, inside a CONNECT.
