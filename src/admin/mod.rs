@@ -1,20 +1,25 @@
 //! The admin side: what operators, Kubernetes and Prometheus ask the process.
 //!
 //! It has a thread and a runtime of its own, so that a scrape does not delay a request and a busy data path does not
-//! fail a probe. It reads; it changes nothing. Its port is for the pod and the scraper: there is no authentication, and
-//! what it shows is masked.
+//! fail a probe. Its port is for the pod and the scraper: there is no authentication, and what it shows is masked. What
+//! changes something is an order, taken from this machine only; see `orders`.
 
 mod mask;
+mod orders;
 mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use mask::mask;
+pub use orders::Action;
+pub use orders::Declined;
+pub use orders::Order;
 pub use server::AdminHandle;
 pub use server::start;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,8 +31,12 @@ use crate::telemetry::Telemetry;
 /// Makes a page's JSON when it is asked for.
 pub type Source = Box<dyn Fn() -> Value + Send + Sync>;
 
+/// Obeys an order of whoever connects from this address; gives what the answer tells.
+pub type Obey = Box<dyn Fn(Order, SocketAddr) -> Result<Value, Declined> + Send + Sync>;
+
 /// What the pages are made of.
 pub struct AdminState {
+    obey: Obey,
     telemetry: Arc<Telemetry>,
     readiness: AtomicU8,
     config: Source,
@@ -46,12 +55,18 @@ pub enum Readiness {
 }
 
 impl AdminState {
-    /// A process that is starting. `config` gives the effective policy, `upstreams` what is known of each upstream; both
-    /// run on the admin thread and must not block. Secrets in `config` are masked here.
+    /// A process that is starting. `config` gives the effective policy, `upstreams` what is known of each upstream, `obey`
+    /// does what an operator orders; all run on the admin thread and must not block. Secrets in `config` are masked here.
     #[must_use]
-    pub fn new(telemetry: Arc<Telemetry>, config: Source, upstreams: Source) -> Arc<Self> {
+    pub fn new(
+        telemetry: Arc<Telemetry>,
+        config: Source,
+        upstreams: Source,
+        obey: Obey,
+    ) -> Arc<Self> {
         let readiness = AtomicU8::new(Readiness::Starting as u8);
         Arc::new(Self {
+            obey,
             telemetry,
             readiness,
             config,

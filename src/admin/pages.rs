@@ -6,7 +6,6 @@ use std::panic::catch_unwind;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::Method;
 use http::Response;
 use http::StatusCode;
 use http::header;
@@ -17,6 +16,9 @@ use serde_json::json;
 use super::AdminState;
 use super::Readiness;
 use super::mask;
+use super::orders;
+use super::orders::Asked;
+use super::orders::ORDERS;
 use crate::telemetry::CONTENT_TYPE as METRICS_TYPE;
 
 const JSON_TYPE: &str = "application/json";
@@ -36,27 +38,41 @@ const PAGES: [(&str, &str); 6] = [
 type Page = Response<Full<Bytes>>;
 
 /// Answer a request. Bodies of requests are not read, and HEAD answers as GET does: the server leaves the body out.
-pub(super) fn answer(state: &AdminState, method: &Method, path: &str) -> Page {
-    if !PAGES.iter().any(|(known, _)| *known == path) {
+pub(super) fn answer(state: &AdminState, asked: &Asked<'_>) -> Page {
+    let path = asked.uri.path();
+    let is_order = orders::is_order(path);
+    if !is_order && !PAGES.iter().any(|(known, _)| *known == path) {
         let paths: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
+        let orders: Vec<&str> = ORDERS.iter().map(|(path, _)| *path).collect();
         return problem(
             StatusCode::NOT_FOUND,
             "There is no such page.",
-            json!({ "pages": paths }),
+            json!({ "pages": paths, "orders": orders }),
         );
     }
-    if method != Method::GET && method != Method::HEAD {
-        let mut page = problem(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "The admin side can only be read.",
-            json!({}),
-        );
+    let (allowed, why) = if is_order {
+        ("POST", "An order is given by POST.")
+    } else {
+        ("GET, HEAD", "This page can only be read.")
+    };
+    if !allowed
+        .split(", ")
+        .any(|allowed| asked.method.as_str() == allowed)
+    {
+        let mut page = problem(StatusCode::METHOD_NOT_ALLOWED, why, json!({}));
         page.headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            .insert(header::ALLOW, HeaderValue::from_static(allowed));
         return page;
     }
     // What makes a page belongs to others; a bug there must not take the probes down.
-    catch_unwind(AssertUnwindSafe(|| page(state, path))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| {
+        if is_order {
+            obey(state, asked)
+        } else {
+            page(state, path)
+        }
+    }))
+    .unwrap_or_else(|_| {
         state.telemetry.process.panicked();
         problem(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -64,6 +80,13 @@ pub(super) fn answer(state: &AdminState, method: &Method, path: &str) -> Page {
             json!({}),
         )
     })
+}
+
+fn obey(state: &AdminState, asked: &Asked<'_>) -> Page {
+    match orders::read(asked).and_then(|order| (state.obey)(order, asked.peer)) {
+        Ok(done) => json_page(StatusCode::OK, &done),
+        Err(declined) => problem(declined.status, &declined.detail, declined.more),
+    }
 }
 
 fn page(state: &AdminState, path: &str) -> Page {
@@ -96,7 +119,11 @@ fn index() -> String {
     let mut text = "outrider admin\n\n".to_owned();
     for (path, what) in PAGES {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{path:<12}{what}");
+        let _ = writeln!(text, "{path:<17}{what}");
+    }
+    text.push_str("\nBy POST, from this machine only:\n\n");
+    for (path, what) in ORDERS {
+        let _ = writeln!(text, "{path:<17}{what}");
     }
     text
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::AdminState;
+use super::orders::Asked;
 use super::pages;
 
 /// Connections open at once; more wait in the backlog.
@@ -124,10 +126,10 @@ async fn accept(
             () = stop_asked(&mut stopped) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (state, stopped) = (Arc::clone(&state), stopped.clone());
                 tokio::spawn(async move {
-                    converse(stream, state, stopped).await;
+                    converse(stream, peer, state, stopped).await;
                     drop(place);
                 });
             }
@@ -145,9 +147,22 @@ async fn stop_asked(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn converse(stream: TcpStream, state: Arc<AdminState>, mut stopped: watch::Receiver<bool>) {
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    state: Arc<AdminState>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        let page = pages::answer(&state, request.method(), request.uri().path());
+        let page = pages::answer(
+            &state,
+            &Asked {
+                method: request.method(),
+                uri: request.uri(),
+                headers: request.headers(),
+                peer,
+            },
+        );
         async move { Ok::<_, Infallible>(page) }
     });
     let connection = http1::Builder::new()

@@ -1,3 +1,5 @@
+mod orders;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::io::Write as _;
@@ -67,6 +69,13 @@ fn admin() -> Admin {
                 assert!(!broken.load(Relaxed), "a bug in somebody's page");
                 json!([{ "name": "pay", "breaker": "closed" }])
             }
+        }),
+        Box::new(|order, _| match order {
+            Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
+                http::StatusCode::NOT_FOUND,
+                "no such upstream",
+            )),
+            order @ Order::Breaker { .. } => Ok(json!({ "obeyed": format!("{order:?}") })),
         }),
     );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

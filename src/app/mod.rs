@@ -4,6 +4,7 @@
 //! log writer, and the watch on the policy files. Only workers touch requests.
 
 mod door;
+mod orders;
 mod refusal;
 mod reload;
 mod tree;
@@ -319,6 +320,7 @@ fn keep_gauges(shared: &Arc<Shared>) {
 fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
     let of_config = Arc::clone(shared);
     let of_upstreams = Arc::clone(shared);
+    let of_orders = Arc::clone(shared);
     AdminState::new(
         Arc::clone(&shared.telemetry),
         Box::new(move || reload::describe(&of_config)),
@@ -331,6 +333,7 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
                 .each(|live| all.push(live.describe(now)));
             serde_json::Value::Array(all)
         }),
+        Box::new(move |order, who| orders::obey(&of_orders, order, who)),
     )
 }
 

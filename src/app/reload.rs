@@ -58,7 +58,8 @@ fn apply(shared: &Shared, loaded: config::Loaded) -> Reload {
         .map(|upstream| upstream.name.clone())
         .collect();
     let revision = tree.policy.revision.clone();
-    shared.put(tree);
+    shared.put(Arc::clone(&tree));
+    tree.forces.reconcile(&tree);
     shared.effective.store(Arc::new(loaded.effective));
     shared.telemetry.retain(&names);
     shared

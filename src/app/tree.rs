@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 
+use crate::app::orders::Forces;
 use crate::app::upstream::Live;
+use crate::clock;
 use crate::config::Endpoints;
 use crate::config::Policy;
 use crate::config::Protocol;
@@ -56,6 +58,8 @@ pub struct Tree {
     /// Most specific first.
     order: Vec<(Pattern, usize)>,
     live: DashMap<Key, Arc<Live>>,
+    /// What operators hold breakers at; the same for all trees of a process.
+    pub forces: Arc<Forces>,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
 }
@@ -83,6 +87,7 @@ impl Tree {
             policy,
             order,
             live: DashMap::new(),
+            forces: before.map_or_else(Arc::default, |before| Arc::clone(&before.forces)),
             telemetry: Arc::clone(telemetry),
             resolver: Arc::clone(resolver),
         };
@@ -154,14 +159,16 @@ impl Tree {
 
     fn wake(&self, key: &Key, before: Option<&Live>) -> Arc<Live> {
         let policy: Option<&Upstream> = key.upstream.map(|place| &self.policy.upstreams[place]);
-        Live::new(
+        let live = Live::new(
             key.clone(),
             policy,
             &self.policy,
             &self.telemetry,
             &self.resolver,
             before,
-        )
+        );
+        self.forces.apply(&live, clock::now());
+        live
     }
 
     /// Upstreams whose destination is known before the first call live from the start, so that names are resolved and

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::app::orders::breaker_name;
 use crate::app::tree::Destination;
 use crate::app::tree::Key;
 use crate::clock;
@@ -141,6 +142,21 @@ impl Live {
     pub fn has_rested(&self) -> bool {
         let used = Duration::from_millis(self.used_after_ms.load(Ordering::Relaxed));
         clock::now().saturating_duration_since(self.born + used) > REST
+    }
+
+    /// Its breakers, each one once.
+    pub fn breakers(&self) -> impl Iterator<Item = &Arc<Breaker>> {
+        let all = || {
+            let breakers = self.routes.iter().map(|route| route.breaker.as_ref());
+            breakers.enumerate()
+        };
+        all().filter_map(move |(at, breaker)| {
+            let (breaker, _) = breaker?;
+            let is_known = all().take(at).any(|(_, earlier)| {
+                earlier.is_some_and(|(earlier, _)| Arc::ptr_eq(earlier, breaker))
+            });
+            (!is_known).then_some(breaker)
+        })
     }
 
     /// Brings the gauges up to date that no event moves.
@@ -328,7 +344,7 @@ impl Routes<'_> {
             return Arc::clone(breaker);
         }
         let metrics = breaker::metrics::Metrics::new(self.telemetry, self.name, route);
-        Breaker::new(format!("{} {route}", self.name), settings.clone(), metrics)
+        Breaker::new(breaker_name(self.name, route), settings.clone(), metrics)
     }
 
     fn budget(&self, route: &str, retry: &retry::Settings) -> Arc<Budget> {
@@ -344,8 +360,9 @@ impl Routes<'_> {
     }
 }
 
-/// The mode is the route's, not the machine's.
-fn same_machine(a: &breaker::Settings, b: &breaker::Settings) -> bool {
+/// Whether one machine can follow both. The mode is the route's, not the machine's.
+#[must_use]
+pub fn same_machine(a: &breaker::Settings, b: &breaker::Settings) -> bool {
     breaker::Settings {
         mode: b.mode,
         ..a.clone()

@@ -3,6 +3,8 @@
 //! Exit codes are the same for all commands: 0 done, 1 findings (a policy that `check` refuses), 2 could not start (usage, an
 //! unreadable file, a policy that does not load, a port that is taken).
 
+mod ask;
+mod breaker;
 mod chain;
 mod check;
 mod demo;
@@ -69,6 +71,15 @@ Examples:
   outrider policy show --expanded policy.yaml"
     )]
     Policy(policy::Command),
+    /// Hold breakers of a running proxy open or closed, or let them go
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  outrider breaker open payments.shop --for 30m
+  outrider breaker auto payments.shop"
+    )]
+    Breaker(breaker::Command),
     /// Print the JSON Schema of the policy language
     Schema(schema::Args),
     /// Show a failing service with and without outrider, in this terminal
@@ -102,6 +113,7 @@ impl Command {
             Command::Check(args) => check::run(&args),
             Command::Route(args) => route::run(&args),
             Command::Policy(command) => policy::run(&command),
+            Command::Breaker(command) => breaker::run(&command),
             Command::Schema(args) => schema::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Version(args) => version::run(&args),

@@ -9,6 +9,8 @@ use tracing_subscriber::filter::LevelFilter;
 /// The variable that sets the level, such as `debug` or `info,outrider::endpoint=trace`. Default `info`.
 pub const VARIABLE: &str = "OUTRIDER_LOG";
 
+const AUDIT: &str = "audit=info";
+
 /// Send diagnostics to stderr from here on. Only the first call of a process has an effect.
 pub fn start() {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
@@ -22,6 +24,8 @@ pub fn start() {
             Some(error),
         ),
     };
+    // Whatever else is wanted: who overrode what is told.
+    let filter = filter.add_directive(AUDIT.parse().expect("a target and a level"));
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);

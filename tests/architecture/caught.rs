@@ -70,6 +70,8 @@ fn catches_a_room_that_names_another() {
 fn catches_a_room_of_another_shape() {
     let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     caught(&room_shape("retry", &names(ROOM_FILES)), &[]);
+    let with_tests = [ROOM_FILES, &["tests"]].concat();
+    caught(&room_shape("retry", &names(&with_tests)), &[]);
     caught(
         &room_shape("retry", &names(&ROOM_FILES[1..])),
         &["lacks config.rs"],

@@ -78,6 +78,9 @@ fn help_has_examples() {
         "schema",
         "demo",
         "version",
+        "breaker",
+        "breaker open",
+        "breaker auto",
         "",
     ] {
         let mut args: Vec<&str> = command.split_whitespace().collect();

@@ -22,6 +22,7 @@ mod path_hostile;
 mod path_hostile_body;
 mod path_hostile_h2;
 mod path_limits;
+mod path_override;
 mod path_reload;
 mod path_retry;
 mod path_seen;

@@ -26,7 +26,9 @@ use crate::http::Trail;
 use crate::kit::mode::Mode;
 use crate::policy::breaker::Settings;
 use crate::policy::breaker::machine;
+use crate::policy::breaker::machine::Forced;
 use crate::policy::breaker::machine::Machine;
+use crate::policy::breaker::machine::Refusal;
 use crate::policy::breaker::machine::State;
 use crate::policy::breaker::machine::Ticket;
 use crate::policy::breaker::machine::Transition;
@@ -40,7 +42,20 @@ pub struct Breaker {
     name: String,
     settings: Settings,
     machine: Mutex<Machine>,
+    // Only looked at while it is forced.
+    force: Mutex<Option<Arc<Force>>>,
     metrics: Metrics,
+}
+
+/// An operator's order to hold breakers at a state, in force until it ends, is released, or is replaced.
+#[derive(Debug)]
+pub struct Force {
+    /// The state.
+    pub to: Forced,
+    /// When it ends.
+    pub until: Instant,
+    /// The same by the wall clock, for people: RFC 3339.
+    pub until_text: String,
 }
 
 impl Breaker {
@@ -49,10 +64,17 @@ impl Breaker {
     pub fn new(name: String, settings: Settings, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             machine: Mutex::new(Machine::new(settings.clone())),
+            force: Mutex::new(None),
             name,
             settings,
             metrics,
         })
+    }
+
+    /// How logs call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it was built from.
@@ -67,30 +89,86 @@ impl Breaker {
         self.machine.lock().state(now)
     }
 
+    /// Obeys an operator until the force ends; gives the state before. Without effect on one that obeys this very force
+    /// already, so that it can be said again after a reload.
+    pub fn force(&self, force: &Arc<Force>, now: Instant) -> State {
+        let length = force.until.saturating_duration_since(now);
+        let mut current = self.force.lock();
+        let is_known = current.as_ref().is_some_and(|old| Arc::ptr_eq(old, force));
+        let mut machine = self.machine.lock();
+        let before = machine.state(now);
+        if is_known || length.is_zero() {
+            return before;
+        }
+        let transition = machine.force(force.to, length, now);
+        drop(machine);
+        *current = Some(Arc::clone(force));
+        drop(current);
+        self.metrics.set_forced(true);
+        self.tell(transition);
+        before
+    }
+
+    /// Ends a force, if there is one; gives the state before. The machine begins closed, with an empty window.
+    pub fn release(&self, now: Instant) -> State {
+        let mut current = self.force.lock();
+        let mut machine = self.machine.lock();
+        let before = machine.state(now);
+        let transition = machine.release();
+        drop(machine);
+        *current = None;
+        drop(current);
+        self.metrics.set_forced(false);
+        self.tell(transition);
+        before
+    }
+
     /// Its state and the numbers it judges by, for a person.
     #[must_use]
     pub fn describe(&self, now: Instant) -> Value {
+        let force = self.force.lock().clone();
         let machine = self.machine.lock();
         let (calls, failures, slow) = machine.counts(now);
         let open_for = machine.open_left(now);
+        let forced = machine
+            .forced_left(now)
+            .zip(force)
+            .map(|(left, force)| json!({ "until": force.until_text, "for_ms": millis(left) }));
         json!({
             "state": machine.state(now).word(),
             "calls": calls,
             "failures": failures,
             "slow": slow,
-            "open_for_ms": open_for.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            "open_for_ms": open_for.map(millis),
+            "forced": forced,
         })
     }
 
     /// Brings the gauge up to date: an open breaker whose time is up changes state only when it is asked.
     pub fn refresh(&self, now: Instant) {
-        self.metrics.set_state(self.state(now));
+        let machine = self.machine.lock();
+        let (state, forced) = (machine.state(now), machine.forced_left(now));
+        drop(machine);
+        self.metrics.set_state(state);
+        self.metrics.set_forced(forced.is_some());
     }
 
-    fn admit(&self, now: Instant) -> Result<Ticket, Duration> {
+    fn admit(&self, now: Instant) -> Result<Ticket, Refusal> {
         let (admitted, transition) = self.machine.lock().admit(now);
         self.tell(transition);
-        admitted.map_err(|refusal| refusal.retry_after)
+        admitted
+    }
+
+    // What the call's log says of it.
+    fn fault(&self, refusal: &Refusal) -> Fault {
+        let fault = Fault::unsent(Reason::BreakerOpen).after(refusal.retry_after);
+        if !refusal.by_hand {
+            return fault;
+        }
+        match &*self.force.lock() {
+            Some(force) => fault.because(format_args!("by hand until {}", force.until_text)),
+            None => fault,
+        }
     }
 
     fn settle(&self, ticket: Ticket, health: Health, began: Instant, now: Instant) {
@@ -121,6 +199,10 @@ impl Breaker {
             "breaker"
         );
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Puts a breaker in front of a service; `None` leaves it as it is.
@@ -184,10 +266,10 @@ where
                         breaker.metrics.would_refuse();
                         None
                     }
-                    Err(retry_after) => {
+                    Err(refusal) => {
                         breaker.metrics.refused();
                         return BreakerFuture::Refused {
-                            retry_after: Some(retry_after),
+                            fault: Some(breaker.fault(&refusal)),
                         };
                     }
                 }
@@ -230,7 +312,7 @@ pin_project! {
     /// A call that was refused, or is on its way with a ticket.
     #[project = BreakerProj]
     pub enum BreakerFuture<F> {
-        Refused { retry_after: Option<Duration> },
+        Refused { fault: Option<Fault> },
         Admitted { #[pin] inner: F, held: Option<Held> },
     }
 }
@@ -240,11 +322,9 @@ impl<F: Future<Output = Outcome>> Future for BreakerFuture<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         match self.project() {
-            BreakerProj::Refused { retry_after } => {
-                let mut fault = Fault::unsent(Reason::BreakerOpen);
-                fault.retry_after = retry_after.take();
-                Poll::Ready(Err(fault))
-            }
+            BreakerProj::Refused { fault } => Poll::Ready(Err(fault
+                .take()
+                .expect("a future is not polled after it is ready"))),
             BreakerProj::Admitted { inner, held } => {
                 let Poll::Ready(mut outcome) = inner.poll(cx) else {
                     return Poll::Pending;

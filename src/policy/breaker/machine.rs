@@ -18,6 +18,13 @@
 //! | HalfOpen | failure | | Open | cause `probe_failed`, open time doubled |
 //! | HalfOpen | abandoned | | HalfOpen | the probe is free again, nothing is judged |
 //! | HalfOpen | time | a lease has ended | HalfOpen | the probe is free again; its outcome still counts if it comes |
+//! | any | forced open or closed | | Open, Closed | cause `by_hand`; nothing but a hand or the end of its time moves it |
+//! | forced Open | admit | its time has not passed | Open | refused, with the time left, at most `open_max` |
+//! | forced Closed | admit | its time has not passed | Closed | a ticket |
+//! | forced Closed | success or failure | whatever is reached | Closed | counted |
+//! | forced | admit | its time has passed | Closed | cause `force_ended`; a ticket; window and open time start afresh |
+//! | forced | released | | Closed | cause `by_hand`; window and open time start afresh |
+//! | not forced | released | | same | nothing happens |
 //! | any | any outcome | the ticket is of an earlier era | same | dropped |
 //!
 //! Every move begins a new era, so an outcome of a call from before it (a straggler) judges nothing. All probes must
@@ -51,21 +58,6 @@ pub enum State {
     HalfOpen,
 }
 
-impl State {
-    /// Every state; the place in it is the value of the metric.
-    pub const ALL: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
-
-    /// The word of the metric label, the log and the admin page.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            State::Closed => "closed",
-            State::Open => "open",
-            State::HalfOpen => "half_open",
-        }
-    }
-}
-
 /// Why the circuit moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -81,31 +73,10 @@ pub enum Cause {
     ProbesPassed,
     /// The open time had passed when a call came.
     OpenElapsed,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Cause; 6] = [
-        Cause::FailureRate,
-        Cause::SlowRate,
-        Cause::Consecutive,
-        Cause::ProbeFailed,
-        Cause::ProbesPassed,
-        Cause::OpenElapsed,
-    ];
-
-    /// The word of the metric label and the log.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Cause::FailureRate => "failure_rate",
-            Cause::SlowRate => "slow_rate",
-            Cause::Consecutive => "consecutive",
-            Cause::ProbeFailed => "probe_failed",
-            Cause::ProbesPassed => "probes_passed",
-            Cause::OpenElapsed => "open_elapsed",
-        }
-    }
+    /// An operator forced or released it.
+    ByHand,
+    /// The time of a force had passed when a call came.
+    ForceEnded,
 }
 
 /// One move of the circuit, for the skin to report after it has unlocked.
@@ -122,7 +93,7 @@ pub struct Transition {
     /// The calls that were judged: those in the window, the probes that were settled, or the run for `consecutive` (which
     /// may be older than the window).
     pub calls: u32,
-    /// How long it is open, jitter included. Only on a move to Open.
+    /// How long it is open, jitter included, or forced so. Only on a move to Open.
     pub open_for: Option<Duration>,
 }
 
@@ -150,6 +121,17 @@ pub struct Ticket {
 pub struct Refusal {
     /// When it is worth asking again.
     pub retry_after: Duration,
+    /// An operator forced it open, its calls did not.
+    pub by_hand: bool,
+}
+
+/// What an operator can hold a circuit at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forced {
+    /// Calls are rejected.
+    Open,
+    /// Calls pass and are counted, and nothing opens it.
+    Closed,
 }
 
 /// The circuit of one upstream or route.
@@ -177,6 +159,12 @@ enum Phase {
         granted: u64,
         passed: u32,
         slow: u32,
+    },
+    Forced {
+        to: Forced,
+        since: Instant,
+        length: Duration,
+        counts: Window<3>,
     },
 }
 
@@ -206,24 +194,63 @@ impl Machine {
     /// Asks to make a call. `retry_after` of a refusal is never zero.
     pub fn admit(&mut self, now: Instant) -> (Result<Ticket, Refusal>, Option<Transition>) {
         match &mut self.phase {
-            Phase::Closed { .. } => (
-                Ok(Ticket {
-                    era: self.era,
-                    probe: None,
-                }),
-                None,
-            ),
+            Phase::Closed { .. } => (Ok(self.ticket()), None),
             Phase::Open { since, length } => {
-                // A clock that stepped back must not make the circuit open for longer than it was.
-                *since = (*since).min(now);
-                let left = length.saturating_sub(now.saturating_duration_since(*since));
-                if !left.is_zero() {
-                    return (Err(Refusal { retry_after: left }), None);
+                if let Some(left) = left(since, *length, now) {
+                    return (Err(refusal(left, false)), None);
                 }
                 let transition = self.half_open();
                 (self.admit_probe(now), Some(transition))
             }
             Phase::HalfOpen { .. } => (self.admit_probe(now), None),
+            Phase::Forced {
+                to, since, length, ..
+            } => match (left(since, *length, now), to) {
+                // A hand may open it again at any time, so nobody is sent away for all of a long force.
+                (Some(left), Forced::Open) => {
+                    (Err(refusal(left.min(self.settings.open_max), true)), None)
+                }
+                (Some(_), Forced::Closed) => (Ok(self.ticket()), None),
+                (None, _) => {
+                    let transition = self.start_afresh(Cause::ForceEnded);
+                    (Ok(self.ticket()), transition)
+                }
+            },
+        }
+    }
+
+    /// Holds it at `to` for `length`, whatever its calls say. A later force replaces an earlier one.
+    pub fn force(&mut self, to: Forced, length: Duration, now: Instant) -> Option<Transition> {
+        let from = self.standing();
+        self.era += 1;
+        self.opened = 0;
+        self.phase = Phase::Forced {
+            to,
+            since: now,
+            length,
+            counts: Window::new(self.settings.over),
+        };
+        let to = self.standing();
+        (from != to).then_some(Transition {
+            open_for: (to == State::Open).then_some(length),
+            ..moved(from, to, Cause::ByHand)
+        })
+    }
+
+    /// Ends a force before its time: closed, with an empty window.
+    pub fn release(&mut self) -> Option<Transition> {
+        match self.phase {
+            Phase::Forced { .. } => self.start_afresh(Cause::ByHand),
+            _ => None,
+        }
+    }
+
+    /// How long it is still forced from `now` on; none unless it is.
+    #[must_use]
+    pub fn forced_left(&self, now: Instant) -> Option<Duration> {
+        match &self.phase {
+            Phase::Forced { since, length, .. } => left(&mut since.clone(), *length, now),
+            _ => None,
         }
     }
 
@@ -241,13 +268,9 @@ impl Machine {
             return None;
         }
         let is_slow = self.is_slow(latency);
-        match (&self.phase, ticket.probe) {
-            (Phase::Closed { .. }, None) => self.settle_call(outcome, is_slow, now, draw),
-            (Phase::HalfOpen { .. }, Some(probe)) => {
-                self.settle_probe(probe, outcome, is_slow, now, draw)
-            }
-            // No ticket of this era was given in any other way.
-            _ => None,
+        match ticket.probe {
+            None => self.settle_call(outcome, is_slow, now, draw),
+            Some(probe) => self.settle_probe(probe, outcome, is_slow, now, draw),
         }
     }
 
@@ -256,28 +279,42 @@ impl Machine {
     #[must_use]
     pub fn state(&self, now: Instant) -> State {
         match &self.phase {
-            Phase::Closed { .. } => State::Closed,
             Phase::Open { .. } if self.open_left(now).is_none() => State::HalfOpen,
+            Phase::Forced { .. } if self.forced_left(now).is_none() => State::Closed,
+            _ => self.standing(),
+        }
+    }
+
+    // The state of the last transition.
+    fn standing(&self) -> State {
+        match &self.phase {
+            Phase::Closed { .. } => State::Closed,
             Phase::Open { .. } => State::Open,
             Phase::HalfOpen { .. } => State::HalfOpen,
+            Phase::Forced { to, .. } => match to {
+                Forced::Open => State::Open,
+                Forced::Closed => State::Closed,
+            },
         }
     }
 
     /// How long it stays open from `now` on; none unless it is open.
     #[must_use]
     pub fn open_left(&self, now: Instant) -> Option<Duration> {
-        let Phase::Open { since, length } = &self.phase else {
-            return None;
-        };
-        let left = length.saturating_sub(now.saturating_duration_since(*since));
-        (!left.is_zero()).then_some(left)
+        match &self.phase {
+            Phase::Open { since, length } => left(&mut since.clone(), *length, now),
+            Phase::Forced {
+                to: Forced::Open, ..
+            } => self.forced_left(now),
+            _ => None,
+        }
     }
 
     /// Calls, failures and slow calls in the window, for the admin page. Zero unless closed.
     #[must_use]
     pub fn counts(&self, now: Instant) -> (u32, u32, u32) {
         match &self.phase {
-            Phase::Closed { counts, .. } => {
+            Phase::Closed { counts, .. } | Phase::Forced { counts, .. } => {
                 let totals = counts.peek(now);
                 (totals[CALLS], totals[FAILURES], totals[SLOW])
             }
@@ -325,9 +362,14 @@ impl Machine {
         }
         let oldest = leases.iter().map(|lease| lease.since).min();
         let held = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        Err(Refusal {
-            retry_after: length.saturating_sub(held),
-        })
+        Err(refusal(length.saturating_sub(held), false))
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket {
+            era: self.era,
+            probe: None,
+        }
     }
 
     fn settle_call(
@@ -337,19 +379,22 @@ impl Machine {
         now: Instant,
         draw: f64,
     ) -> Option<Transition> {
-        let failed = match outcome {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Abandoned => return None,
-        };
-        let Phase::Closed { counts, run } = &mut self.phase else {
+        if outcome == Outcome::Abandoned {
             return None;
+        }
+        let failed = outcome == Outcome::Failure;
+        let (counts, run) = match &mut self.phase {
+            Phase::Closed { counts, run } => (counts, Some(run)),
+            Phase::Forced { counts, .. } => (counts, None),
+            Phase::Open { .. } | Phase::HalfOpen { .. } => return None,
         };
         counts.add(now, [1, u32::from(failed), u32::from(is_slow)]);
+        // Forced: whatever is reached, nothing opens it.
+        let run = run?;
         *run = if failed { run.saturating_add(1) } else { 0 };
         let totals = counts.totals(now);
         let (cause, failures, calls) = tripped(&self.settings, totals, *run)?;
-        Some(self.open(State::Closed, cause, (failures, calls), now, draw))
+        Some(self.open(cause, (failures, calls), now, draw))
     }
 
     fn settle_probe(
@@ -376,7 +421,7 @@ impl Machine {
             Outcome::Abandoned => None,
             Outcome::Failure => {
                 let settled = *passed + 1;
-                Some(self.open(State::HalfOpen, Cause::ProbeFailed, (1, settled), now, draw))
+                Some(self.open(Cause::ProbeFailed, (1, settled), now, draw))
             }
             Outcome::Success => {
                 *passed += 1;
@@ -387,38 +432,34 @@ impl Machine {
                 }
                 let limit = self.settings.slow.as_ref();
                 if limit.is_some_and(|limit| reaches(slow, passed, limit.share)) {
-                    return Some(self.open(
-                        State::HalfOpen,
-                        Cause::SlowRate,
-                        (slow, passed),
-                        now,
-                        draw,
-                    ));
+                    return Some(self.open(Cause::SlowRate, (slow, passed), now, draw));
                 }
-                Some(self.close(passed))
+                let transition = self.start_afresh(Cause::ProbesPassed);
+                transition.map(|closed| Transition {
+                    calls: passed,
+                    ..closed
+                })
             }
         }
     }
 
     fn open(
         &mut self,
-        from: State,
         cause: Cause,
         (failures, calls): (u32, u32),
         now: Instant,
         draw: f64,
     ) -> Transition {
+        let from = self.standing();
         let length = open_time(&self.settings, self.opened, draw);
         self.opened = self.opened.saturating_add(1);
         self.era += 1;
         self.phase = Phase::Open { since: now, length };
         Transition {
-            from,
-            to: State::Open,
-            cause,
             failures,
             calls,
             open_for: Some(length),
+            ..moved(from, State::Open, cause)
         }
     }
 
@@ -430,28 +471,15 @@ impl Machine {
             passed: 0,
             slow: 0,
         };
-        Transition {
-            from: State::Open,
-            to: State::HalfOpen,
-            cause: Cause::OpenElapsed,
-            failures: 0,
-            calls: 0,
-            open_for: None,
-        }
+        moved(State::Open, State::HalfOpen, Cause::OpenElapsed)
     }
 
-    fn close(&mut self, probes: u32) -> Transition {
+    fn start_afresh(&mut self, cause: Cause) -> Option<Transition> {
+        let from = self.standing();
         self.era += 1;
         self.opened = 0;
         self.phase = closed(&self.settings);
-        Transition {
-            from: State::HalfOpen,
-            to: State::Closed,
-            cause: Cause::ProbesPassed,
-            failures: 0,
-            calls: probes,
-            open_for: None,
-        }
+        (from != State::Closed).then_some(moved(from, State::Closed, cause))
     }
 
     // With no probe at all it could never close.
@@ -492,6 +520,10 @@ impl Machine {
                 assert!(slow <= passed);
                 assert!(u64::from(*passed) + leases.len() as u64 <= *granted);
             }
+            Phase::Forced { counts, length, .. } => {
+                counts.check_invariants();
+                assert!(self.forced_left(now).is_none_or(|left| left <= *length));
+            }
         }
     }
 }
@@ -500,6 +532,31 @@ fn closed(settings: &Settings) -> Phase {
     Phase::Closed {
         counts: Window::new(settings.over),
         run: 0,
+    }
+}
+
+// A clock that stepped back must not make it last longer than it was to.
+fn left(since: &mut Instant, length: Duration, now: Instant) -> Option<Duration> {
+    *since = (*since).min(now);
+    let left = length.saturating_sub(now.saturating_duration_since(*since));
+    (!left.is_zero()).then_some(left)
+}
+
+fn refusal(retry_after: Duration, by_hand: bool) -> Refusal {
+    Refusal {
+        retry_after,
+        by_hand,
+    }
+}
+
+fn moved(from: State, to: State, cause: Cause) -> Transition {
+    Transition {
+        from,
+        to,
+        cause,
+        failures: 0,
+        calls: 0,
+        open_for: None,
     }
 }
 

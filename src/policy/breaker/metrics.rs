@@ -29,8 +29,56 @@ const SHADOW_REFUSALS: Def<Counter, 2> = Def::new(
     ["upstream", "route"],
 );
 
+impl State {
+    /// The word of the metric label, the log and the admin page.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Open => "open",
+            State::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl Cause {
+    /// The word of the metric label and the log.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Cause::FailureRate => "failure_rate",
+            Cause::SlowRate => "slow_rate",
+            Cause::Consecutive => "consecutive",
+            Cause::ProbeFailed => "probe_failed",
+            Cause::ProbesPassed => "probes_passed",
+            Cause::OpenElapsed => "open_elapsed",
+            Cause::ByHand => "by_hand",
+            Cause::ForceEnded => "force_ended",
+        }
+    }
+}
+
+const FORCED: Def<Gauge, 2> = Def::new(
+    "outrider_breaker_forced",
+    "1 while an operator holds the breaker open or closed",
+    ["upstream", "route"],
+);
+const OVERRIDES: Def<Counter, 2> = Def::new(
+    "outrider_breaker_overrides_total",
+    "Orders of an operator to force or release breakers",
+    ["upstream", "action"],
+);
+
+/// The orders there are, the `action` label.
+pub const ACTIONS: [&str; 3] = ["open", "close", "auto"];
+
+/// An operator has given one of [`ACTIONS`] for the breakers of `upstream`. Resolves the series, so not for the hot path.
+pub fn overridden(telemetry: &Telemetry, upstream: &str, action: &'static str) {
+    telemetry.family(&OVERRIDES).get([upstream, action]).inc();
+}
+
 /// The changes that the transition table knows. Their series begin at zero, so that `increase()` sees the first one.
-const CHANGES: [(State, State, Cause); 7] = [
+const CHANGES: [(State, State, Cause); 12] = [
     (State::Closed, State::Open, Cause::FailureRate),
     (State::Closed, State::Open, Cause::SlowRate),
     (State::Closed, State::Open, Cause::Consecutive),
@@ -38,12 +86,18 @@ const CHANGES: [(State, State, Cause); 7] = [
     (State::HalfOpen, State::Closed, Cause::ProbesPassed),
     (State::HalfOpen, State::Open, Cause::ProbeFailed),
     (State::HalfOpen, State::Open, Cause::SlowRate),
+    (State::Closed, State::Open, Cause::ByHand),
+    (State::HalfOpen, State::Open, Cause::ByHand),
+    (State::Open, State::Closed, Cause::ByHand),
+    (State::HalfOpen, State::Closed, Cause::ByHand),
+    (State::Open, State::Closed, Cause::ForceEnded),
 ];
 
 /// The handles of one breaker.
 #[derive(Debug)]
 pub struct Metrics {
     state: Gauge,
+    forced: Gauge,
     transitions: [Counter; CHANGES.len()],
     refusals: Counter,
     shadow_refusals: Counter,
@@ -55,8 +109,14 @@ impl Metrics {
     pub fn new(telemetry: &Telemetry, upstream: &str, route: &str) -> Self {
         telemetry.admit(upstream);
         let transitions = telemetry.family(&TRANSITIONS);
+        let overrides = telemetry.family(&OVERRIDES);
+        for action in ACTIONS {
+            // At zero from the start, so that `increase()` sees the first one.
+            drop(overrides.get([upstream, action]));
+        }
         Self {
             state: telemetry.family(&STATE).get([upstream, route]),
+            forced: telemetry.family(&FORCED).get([upstream, route]),
             transitions: CHANGES.map(|(from, to, cause)| {
                 transitions.get([upstream, route, from.word(), to.word(), cause.word()])
             }),
@@ -81,6 +141,11 @@ impl Metrics {
             State::HalfOpen => 1,
             State::Open => 2,
         });
+    }
+
+    /// Shows whether an operator holds it.
+    pub fn set_forced(&self, forced: bool) {
+        self.forced.set(i64::from(forced));
     }
 
     /// A try was refused.

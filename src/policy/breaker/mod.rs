@@ -14,4 +14,5 @@ mod tests;
 pub use config::Settings;
 pub use layer::Breaker;
 pub use layer::BreakerLayer;
+pub use layer::Force;
 pub use layer::Guarded;

@@ -1,11 +1,14 @@
 //! One test for each row of the table in `machine.rs`, named after it, and the random walks.
 
+mod forced;
+
 use std::time::Duration;
 use std::time::Instant;
 
 use super::config::Settings;
 use super::config::Slow;
 use super::machine::Cause;
+use super::machine::Forced;
 use super::machine::LEASE_MAX;
 use super::machine::LEASE_MIN;
 use super::machine::Machine;
@@ -487,7 +490,7 @@ fn drawn_outcome(draws: &mut Draws, failing: f64) -> Outcome {
     }
 }
 
-const MOVES: [(State, State, Cause); 7] = [
+const MOVES: [(State, State, Cause); 12] = [
     (State::Closed, State::Open, Cause::FailureRate),
     (State::Closed, State::Open, Cause::SlowRate),
     (State::Closed, State::Open, Cause::Consecutive),
@@ -495,6 +498,11 @@ const MOVES: [(State, State, Cause); 7] = [
     (State::HalfOpen, State::Closed, Cause::ProbesPassed),
     (State::HalfOpen, State::Open, Cause::ProbeFailed),
     (State::HalfOpen, State::Open, Cause::SlowRate),
+    (State::Closed, State::Open, Cause::ByHand),
+    (State::HalfOpen, State::Open, Cause::ByHand),
+    (State::Open, State::Closed, Cause::ByHand),
+    (State::HalfOpen, State::Closed, Cause::ByHand),
+    (State::Open, State::Closed, Cause::ForceEnded),
 ];
 
 /// A transition must be one of the table, lead on from the state before it, and carry what the table says.
@@ -523,7 +531,12 @@ fn walk_holds_every_invariant() {
             if draws.chance(0.01) {
                 now -= millis(draws.below(5000));
             }
-            let transition = if held.is_empty() || draws.chance(0.55) {
+            let transition = if draws.chance(0.01) {
+                let to = draws.pick(&[Forced::Open, Forced::Closed]);
+                machine.force(to, millis(1 + draws.below(60_000)), now)
+            } else if draws.chance(0.005) {
+                machine.release()
+            } else if held.is_empty() || draws.chance(0.55) {
                 let expected = machine.state(now);
                 let (answer, transition) = machine.admit(now);
                 match answer {

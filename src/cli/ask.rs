@@ -1,0 +1,121 @@
+//! Orders to a proxy that runs, through its admin port.
+
+use std::fmt::Write as _;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::out;
+
+/// Longest wait for the admin port. It stands on this machine, and none of its answers takes long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer that is read.
+const ANSWER_BYTES: u64 = 4 << 20;
+
+/// Where the proxy is, and how to print its answer.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Admin {
+    /// Address of the proxy's admin port; orders are taken over loopback only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4759")]
+    admin: SocketAddr,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Admin {
+    /// Asks, prints what `text` makes of the answer, and ends as all commands do: 0 done, 1 the proxy declined, 2 there is
+    /// no proxy to ask.
+    #[must_use]
+    pub fn tell(
+        self,
+        method: &str,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        text: impl FnOnce(&Value) -> String,
+    ) -> ExitCode {
+        let target = target(path, query);
+        match exchange(self.admin, method, &target) {
+            Err(error) => out::refuse(&format!(
+                "no answer from an admin port at {}: {error}; is outrider running, and is this its `listen.admin`?",
+                self.admin
+            )),
+            Ok((200, answer)) if self.json => out::finish(&format!("{answer:#}\n"), 0),
+            Ok((200, answer)) => out::finish(&text(&answer), 0),
+            Ok((status, answer)) => {
+                if self.json {
+                    return out::finish(&format!("{answer:#}\n"), out::FINDINGS);
+                }
+                out::say(&format!("outrider: {}", declined(status, &answer)));
+                ExitCode::from(out::FINDINGS)
+            }
+        }
+    }
+}
+
+/// What an RFC 9457 answer says, with the names to choose from if it has them.
+fn declined(status: u16, answer: &Value) -> String {
+    let mut text = match answer["detail"].as_str() {
+        Some(detail) => detail.to_owned(),
+        None => format!("the proxy answered {status}"),
+    };
+    for list in ["upstreams", "routes"] {
+        let names = answer[list].as_array().into_iter().flatten();
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n  {list}: {}", names.join(", "));
+        }
+    }
+    text
+}
+
+fn target(path: &str, query: &[(&str, Option<&str>)]) -> String {
+    let mut target = path.to_owned();
+    let given = query
+        .iter()
+        .filter_map(|(name, value)| Some((name, (*value)?)));
+    for (at, (name, value)) in given.enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    target.push(char::from(byte));
+                }
+                _ => {
+                    let _ = write!(target, "%{byte:02X}");
+                }
+            }
+        }
+    }
+    target
+}
+
+fn exchange(admin: SocketAddr, method: &str, target: &str) -> io::Result<(u16, Value)> {
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // HTTP/1.0 keeps the answer free of chunks, and ends it with the connection.
+    let request =
+        format!("{method} {target} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
+    let foreign = || io::Error::other("what answers there is not outrider's admin port");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(foreign)?;
+    let status = head
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1)?.parse().ok())
+        .ok_or_else(foreign)?;
+    let value = serde_json::from_str(body).map_err(|_| foreign())?;
+    Ok((status, value))
+}
