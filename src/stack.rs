@@ -85,8 +85,12 @@ pub fn build(parts: Parts) -> Stack {
         .layer(ObserveLayer::new(parts.observer))
         // Outside whatever may refuse, so that every answer carries a request ID.
         .layer(correlation_layer(parts.correlation))
-        // Outside retry: the time of a call is that of all its tries and the waits between them.
-        .layer(deadline::DeadlineLayer::new(parts.deadline.clone()))
+        // Outside retry: the time of a call is that of all its tries and the waits between them. Reads what the hops before
+        // us say of time and retries, so that all inside know it.
+        .layer(deadline::DeadlineLayer::new(
+            parts.deadline.clone(),
+            Arc::clone(&parts.expiries),
+        ))
         // Outside everything that judges a single try. A breaker's refusal comes through and is not repeated.
         .layer(retry::RetryLayer::new(parts.retry))
         // --- from here on once for each try ---

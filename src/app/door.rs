@@ -125,7 +125,8 @@ fn begin(
     let (head, incoming) = request.into_parts();
     let mut head = Box::new(head);
     let trail = Rc::new(Trail::new(clock::now()));
-    trail.peer.set(Some(way.peer));
+    trail.peer.set(Some(way.peer.address));
+    trail.terms.set(worker.terms(way.peer));
     let limits = worker.limits();
     let admitted = match doubt {
         Some(reason) => Err(Fault::unsent(reason)),

@@ -19,6 +19,8 @@ use crate::app::upstream::Live;
 use crate::app::upstream::Route;
 use crate::endpoint::pool::Pools;
 use crate::http::Fault;
+use crate::http::hops::Peer;
+use crate::http::hops::Terms;
 use crate::listen;
 use crate::listen::Accepted;
 use crate::listen::Drain;
@@ -123,6 +125,14 @@ impl Worker {
     pub fn limits(&self) -> Rc<Limits> {
         self.catch_up();
         Rc::clone(&self.local.borrow().limits)
+    }
+
+    /// What holds between the requests of `peer` and the hops beside us.
+    pub fn terms(&self, peer: Peer) -> Terms {
+        self.catch_up();
+        let local = self.local.borrow();
+        let hops = local.tree.policy.hops.as_ref();
+        hops.map_or_else(Terms::default, |hops| hops.terms(peer))
     }
 
     fn catch_up(&self) {

@@ -193,6 +193,8 @@ codes! {
     OPEN_LISTENER = "OR042", Warn, "listener open to the network";
     /// A time-out that another one makes unreachable.
     IDLE_TIMEOUT = "OR043", Warn, "timeout that never applies";
+    /// Everybody may take time and tries away.
+    OPEN_TRUST = "OR058", Warn, "hops trusted from everywhere";
     /// `check --chain`: one policy does not lead to the next.
     BROKEN_CHAIN = "OR060", Error, "chain that does not hold together";
     /// `check --chain`: retries multiply.

@@ -16,6 +16,7 @@ use super::build::Built;
 use super::build::BuiltUpstream;
 use super::build::rank;
 use super::layers::Merged;
+use crate::http::hops;
 use crate::kit::fields::Fields;
 use crate::policy::breaker::config as breaker;
 use crate::policy::deadline::config as deadline;
@@ -46,6 +47,7 @@ pub(crate) fn policy(
         upstreams: built.upstreams.iter().map(lift_upstream).collect(),
         fallback: lift_route("*", None, &built.fallback),
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
+        hops: built.root.block("hops").map(hops::Settings::lift),
         access_log: built
             .root
             .block("telemetry")

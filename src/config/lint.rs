@@ -16,6 +16,7 @@ use super::lift;
 use super::value::Value;
 use super::worst;
 use crate::kit::fields::Fields;
+use crate::kit::net::Net;
 use crate::kit::units;
 use crate::policy::deadline::config as deadline;
 use crate::policy::retry::config as retry;
@@ -50,6 +51,7 @@ const REPEATABLE: &[&str] = &["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"
 /// Runs every lint.
 pub(super) fn run(built: &Built, sink: &mut Sink) {
     listeners(&built.root, sink);
+    hops(&built.root, sink);
     policy(&built.fallback, sink);
     ejection(&built.fallback, sink);
     for upstream in &built.upstreams {
@@ -115,6 +117,23 @@ fn listeners(root: &Merged, sink: &mut Sink) {
                 message,
                 Some(format!("`{key}: {}` binds loopback", address.port())),
             );
+        }
+    }
+}
+
+fn hops(root: &Merged, sink: &mut Sink) {
+    let block = root.inside("hops").filter(|block| block.on);
+    let Some((Value::List(items), _)) = block.and_then(|block| block.value("trust")) else {
+        return;
+    };
+    for (item, at) in items {
+        let Value::Text(text) = item else { continue };
+        if Net::parse(text).is_ok_and(|net| net.is_everything()) {
+            let message = format!(
+                "`{text}` trusts everybody: whoever sends a request decides how long it may take and that it is not retried"
+            );
+            let hint = "name the networks of your own hops".to_owned();
+            sink.add(code::OPEN_TRUST, *at, message, Some(hint));
         }
     }
 }

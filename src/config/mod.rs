@@ -27,6 +27,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::http::hops;
 use crate::policy::breaker::config as breaker;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
@@ -65,6 +66,8 @@ pub struct Policy {
     pub fallback: Route,
     /// `eject` under built-in < `defaults`, for unmatched traffic.
     pub fallback_eject: Option<eject::Settings>,
+    /// What hops tell each other; `None` is off.
+    pub hops: Option<hops::Settings>,
     /// Whether one JSON line a request is written (`telemetry.log`).
     pub access_log: bool,
     /// Sixteen hex digits naming the source text; equal text gives an equal revision on every machine.

@@ -14,6 +14,7 @@ use http::request::Parts;
 use crate::clock;
 use crate::http::Reason;
 use crate::http::RequestBody;
+use crate::http::hops::Terms;
 
 /// The request that a layer passes on, and the trail of the call it belongs to.
 ///
@@ -59,6 +60,12 @@ pub struct Trail {
     pub peer: Cell<Option<IpAddr>>,
     /// When this call last woke up; see [`Trail::now`].
     seen: Cell<Instant>,
+    /// What holds between this call and the hops beside it. Set where the request comes in.
+    pub terms: Cell<Terms>,
+    /// Which retry of the hop before us this call is; 0 for a first try. Set by the deadline room, which reads the head.
+    pub attempt: Cell<u32>,
+    /// When the caller's own `grpc-timeout` ends the RPC. Set by the deadline room.
+    pub grpc_ends: Cell<Option<Instant>>,
     /// The call must end by then. Set by the deadline room.
     pub deadline: Cell<Option<Instant>>,
     /// Tries begun so far.
@@ -94,6 +101,9 @@ impl Trail {
             began: clock::unix(),
             peer: Cell::new(None),
             seen: Cell::new(started),
+            terms: Cell::new(Terms::default()),
+            attempt: Cell::new(0),
+            grpc_ends: Cell::new(None),
             deadline: Cell::new(None),
             tries: Cell::new(0),
             tries_left: Cell::new(0),

@@ -7,6 +7,7 @@ use crate::http::Fault;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::Sent;
 use crate::http::grpc_status_of;
 use crate::http::is_grpc;
 
@@ -68,6 +69,9 @@ impl Health {
 
     fn of_fault(fault: &Fault) -> Self {
         match fault.reason {
+            _ if fault.hurried => Self::Neutral,
+            // Refused before it began: whatever time there was, this upstream did not have it.
+            Reason::Deadline if fault.sent == Sent::No => Self::Neutral,
             Reason::ConnectRefused
             | Reason::ConnectTimeout
             | Reason::ConnectFailed

@@ -24,6 +24,10 @@ pub struct Fault {
     /// A kept connection died before any byte of an answer: most likely the endpoint closed it while we wrote. Sending
     /// again on a fresh one is part of using kept connections (RFC 9112 section 9.3.1), not a retry.
     pub stale: bool,
+    /// The caller had left the upstream much less time than policy gives, so that being late says nothing about its health.
+    pub hurried: bool,
+    /// Why the hops before us must not send the call again, where the reason alone does not say it.
+    pub no_retry: Option<&'static str>,
     /// When to come back, for a refusal that knows it (sent as `Retry-After`).
     pub retry_after: Option<Duration>,
     /// What the operating system or a library said; for logs, never needed to understand the reason.
@@ -38,6 +42,8 @@ impl Fault {
             reason,
             sent: Sent::No,
             stale: false,
+            hurried: false,
+            no_retry: None,
             retry_after: None,
             detail: None,
         }

@@ -6,6 +6,7 @@ mod answer;
 mod call;
 mod classify;
 mod fault;
+pub mod hops;
 mod method;
 mod reason;
 mod request_body;

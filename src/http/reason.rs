@@ -111,6 +111,21 @@ impl Reason {
             _ => matches!(self, Self::ConnectionLimit),
         }
     }
+
+    /// Whether the hops before us are told not to send the call again: it was refused to protect something, or its time is
+    /// up, and another copy would only be one more of what is too many.
+    #[must_use]
+    pub fn forbids_retry(self) -> bool {
+        matches!(
+            self.word(),
+            "breaker_open"
+                | "deadline"
+                | "limit"
+                | "bulkhead_full"
+                | "bulkhead_timeout"
+                | "overloaded"
+        )
+    }
 }
 
 impl fmt::Display for Reason {

@@ -1,3 +1,5 @@
+mod hops;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -130,6 +132,12 @@ fn answered(status: u16, grpc: Option<&'static str>) -> Response<ResponseBody> {
 #[test]
 fn health_is_about_the_upstream_and_nobody_else() {
     let fault = |reason| Err(Fault::unsent(reason));
+    let late = |reason, hurried| {
+        Err(Fault {
+            hurried,
+            ..Fault::maybe_sent(reason)
+        })
+    };
     let answered = |status, grpc| Outcome::Ok(answered(status, grpc));
     for (outcome, expected) in [
         (answered(200, None), Some(Health::Good)),
@@ -146,6 +154,11 @@ fn health_is_about_the_upstream_and_nobody_else() {
         (fault(Reason::PoolTimeout), Some(Health::Neutral)),
         (fault(Reason::InvalidBody), Some(Health::Neutral)),
         (fault(Reason::DnsFailed), Some(Health::Neutral)),
+        // Never begun, so nobody was late.
+        (fault(Reason::Deadline), Some(Health::Neutral)),
+        (late(Reason::Deadline, false), Some(Health::Bad)),
+        (late(Reason::Deadline, true), Some(Health::Neutral)),
+        (late(Reason::TryTimeout, true), Some(Health::Neutral)),
     ] {
         assert_eq!(Health::of(&outcome), expected, "{:?}", outcome.err());
     }

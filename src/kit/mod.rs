@@ -9,6 +9,7 @@ pub mod date;
 pub mod ewma;
 pub mod fields;
 pub mod mode;
+pub mod net;
 pub mod units;
 #[cfg(test)]
 pub mod walk;

@@ -23,6 +23,7 @@ use socket2::Type;
 use tokio::sync::mpsc;
 
 use crate::http::Reason;
+use crate::http::hops::Peer;
 use crate::listen::Bind;
 use crate::listen::Door;
 use crate::listen::Refuse;
@@ -85,8 +86,8 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The listener it came by.
     pub door: Door,
-    /// The client's address; one of IPv4 never in its IPv6 form.
-    pub peer: IpAddr,
+    /// Who made it.
+    pub peer: Peer,
     /// `SO_ORIGINAL_DST` of a redirected connection.
     pub original: Option<SocketAddr>,
     /// Counts it as open at its worker and in the metrics.
@@ -150,7 +151,7 @@ impl Dealer {
         limit: impl Fn() -> u32,
     ) {
         loop {
-            let (stream, peer) = match listener.accept().await {
+            let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed; are there too few file descriptors?");
@@ -162,18 +163,13 @@ impl Dealer {
             let Ok(stream) = stream.into_std() else {
                 continue;
             };
-            self.deal(
-                (stream, peer.ip().to_canonical()),
-                door,
-                &own,
-                limit() as usize,
-            );
+            self.deal((stream, from.ip()), door, &own, limit() as usize);
         }
     }
 
     fn deal(
         &self,
-        (stream, peer): (TcpStream, IpAddr),
+        (stream, from): (TcpStream, IpAddr),
         door: Door,
         own: &[SocketAddr],
         limit: usize,
@@ -183,7 +179,9 @@ impl Dealer {
             turn_away(&stream, &(self.refuse)(Reason::ConnectionLimit).bytes);
             return;
         }
-        let original = original_destination(&stream, own);
+        let local = stream.local_addr().ok();
+        let peer = Peer::of(local.map(|local| local.ip()), from);
+        let original = local.and_then(|local| original_destination(&stream, local, own));
         let least = self
             .workers
             .iter()
@@ -217,8 +215,11 @@ fn turn_away(mut stream: &TcpStream, answer: &[u8]) {
 }
 
 /// Where a redirected connection was going; `None` for one that was made to us.
-fn original_destination(stream: &TcpStream, own: &[SocketAddr]) -> Option<SocketAddr> {
-    let local = stream.local_addr().ok()?;
+fn original_destination(
+    stream: &TcpStream,
+    local: SocketAddr,
+    own: &[SocketAddr],
+) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let original = if local.is_ipv4() {
         socket.original_dst_v4()

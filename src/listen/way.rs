@@ -1,6 +1,5 @@
 //! How a connection came to us.
 
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 use crate::http::Reason;
+use crate::http::hops::Peer;
 use crate::http::strict::Door;
 
 /// What is known of a connection before its first byte.
@@ -16,8 +16,8 @@ use crate::http::strict::Door;
 pub struct Way {
     /// The listener.
     pub door: Door,
-    /// The client's address; one of IPv4 never in its IPv6 form.
-    pub peer: IpAddr,
+    /// Who made it.
+    pub peer: Peer,
     /// Where the application meant to connect, of a redirected connection (`SO_ORIGINAL_DST`).
     pub original: Option<SocketAddr>,
     /// What the application asked to be connected to, inside a CONNECT.

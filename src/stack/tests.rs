@@ -164,20 +164,20 @@ impl Rooms {
         upstream: Upstream,
     ) -> impl Service<Call, Response = Response<ResponseBody>, Error = Fault> + use<> {
         let retries = retry::metrics::Metrics::new(&self.telemetry, "u", "*");
-        let expiries = deadline::metrics::Metrics::new(&self.telemetry, "u", "*");
+        let expiries = Arc::new(deadline::metrics::Metrics::new(&self.telemetry, "u", "*"));
         let policy = (
             self.retry.clone(),
             Arc::clone(&self.budget),
             Arc::new(retries),
         );
         ServiceBuilder::new()
-            .layer(deadline::DeadlineLayer::new(self.deadline.clone()))
+            .layer(deadline::DeadlineLayer::new(
+                self.deadline.clone(),
+                Arc::clone(&expiries),
+            ))
             .layer(retry::RetryLayer::new(Some(policy)))
             .layer(breaker::BreakerLayer::new(self.breaker.clone()))
-            .layer(deadline::TryLayer::new(
-                self.deadline.clone(),
-                Arc::new(expiries),
-            ))
+            .layer(deadline::TryLayer::new(self.deadline.clone(), expiries))
             .service(upstream)
     }
 

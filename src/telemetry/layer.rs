@@ -36,6 +36,7 @@ use crate::http::RequestBody;
 use crate::http::ResponseBody;
 use crate::http::Trail;
 use crate::http::answer;
+use crate::http::hops;
 use crate::http::is_grpc;
 use crate::telemetry::RouteMetrics;
 use crate::telemetry::access_log::Kind;
@@ -184,7 +185,14 @@ impl<F: Future<Output = Outcome>> Future for ObserveFuture<F> {
                     tracing::debug!(reason = fault.reason.word(), %detail, "fault");
                 }
                 let request_id = record.trail.request_id.borrow();
-                answer(&fault, request_id.as_ref(), *this.grpc)
+                let mut response = answer(&fault, request_id.as_ref(), *this.grpc);
+                let own = fault.reason.forbids_retry().then(|| fault.reason.word());
+                if let Some(why) = fault.no_retry.or(own)
+                    && record.trail.terms.get().retry_holds()
+                {
+                    hops::forbid_retry(response.headers_mut(), why, *this.grpc);
+                }
+                response
             }
         };
         record.status = response.status().as_u16();

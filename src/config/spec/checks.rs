@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::super::suggest;
 use super::Check;
+use crate::kit::net::Net;
 use crate::kit::units::Unfit;
 use crate::policy::retry::config::GRPC_STATUS;
 use crate::route::machine::Matcher;
@@ -113,6 +114,12 @@ pub(super) static URL: Check = Check {
     test: url,
 };
 
+pub(super) static TRUST: Check = Check {
+    name: "`local`, an address or a network such as `10.0.0.0/8`",
+    pattern: "^(local|[0-9a-fA-F:.]+(/[0-9]{1,3})?)$",
+    test: trust,
+};
+
 fn ensure(ok: bool, text: &str, check: &Check) -> Result<(), Unfit> {
     if ok {
         Ok(())
@@ -134,6 +141,21 @@ fn token(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn trust(text: &str) -> Result<(), Unfit> {
+    if text == "local" {
+        return Ok(());
+    }
+    let guess = match text {
+        "all" | "any" | "*" => Some("`0.0.0.0/0` and `::/0` are everybody"),
+        "loopback" | "localhost" | "pod" | "self" | "app" => Some("did you mean `local`?"),
+        _ => None,
+    };
+    Net::parse(text).map(drop).map_err(|fault| match guess {
+        Some(guess) => Unfit::new(format!("`{text}` is not {}", TRUST.name)).hint(guess),
+        None => fault,
+    })
 }
 
 fn bind(text: &str) -> Result<(), Unfit> {

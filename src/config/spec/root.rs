@@ -5,6 +5,7 @@ use super::Kind;
 use super::Switch;
 use super::Table;
 use super::checks;
+use super::hops;
 use super::later;
 use super::upstream;
 
@@ -65,6 +66,12 @@ pub static ROOT: Table = Table {
             Kind::List(&Kind::Block(&upstream::UPSTREAM), 0),
             "[]",
             "One entry for each dependency.",
+        ),
+        Key::new(
+            "hops",
+            Kind::Block(&hops::HOPS),
+            "",
+            "What hops tell each other: how much time is left, and who is retrying already.",
         ),
         Key::new(
             "cache",

@@ -6,6 +6,7 @@ use std::fs;
 use super::super::fault::CATALOGUE;
 use super::super::layers::merge;
 use super::super::schema;
+use super::super::spec;
 use super::super::spec::Key;
 use super::super::spec::Kind;
 use super::super::spec::Table;
@@ -18,6 +19,7 @@ use super::faults;
 use super::golden;
 use super::good;
 use super::shipped;
+use crate::http::hops;
 use crate::kit::units;
 use crate::listen::Limits;
 use crate::policy::breaker::config as breaker;
@@ -118,6 +120,10 @@ fn built_in_values_are_those_of_the_code() {
         deadline::Settings::default()
     );
     assert_eq!(
+        hops::Settings::lift(&merge(&spec::hops::HOPS, &[])),
+        hops::Settings::default()
+    );
+    assert_eq!(
         retry::Settings::lift(&merge(&rooms::RETRY, &[])),
         retry::Settings::default()
     );
@@ -196,6 +202,10 @@ const OTHERS_AT_THE_TOP: &[(&str, &str)] = &[
     ("listen.limits.idle", "7s"),
     ("listen.limits.detect", "70ms"),
     ("telemetry.log", "off"),
+    ("hops.mode", "shadow"),
+    ("hops.trust", "[local, 10.0.0.0/8]"),
+    ("hops.deadline", "off"),
+    ("hops.retry", "off"),
 ];
 
 fn enforced(table: &'static Table, prefix: &str, paths: &mut BTreeSet<String>) {
@@ -275,8 +285,8 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {}",
-            policy.service, policy.listen, policy.unmatched, policy.access_log
+            "{} {:?} {:?} {} {:?}",
+            policy.service, policy.listen, policy.unmatched, policy.access_log, policy.hops
         )
     };
     let built_in = read("upstream: a.b\n");
@@ -389,7 +399,7 @@ const STRUCTURAL: &[&str] = &[
 const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
-    "OR060", "OR061", "OR062",
+    "OR058", "OR060", "OR061", "OR062",
 ];
 
 #[test]

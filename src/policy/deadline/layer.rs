@@ -18,7 +18,11 @@ use crate::http::Fault;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::RequestBody;
+use crate::http::ResponseBody;
 use crate::http::Trail;
+use crate::http::hops;
+use crate::http::hops::Said;
+use crate::kit::mode::Mode;
 use crate::policy::deadline::Settings;
 use crate::policy::deadline::machine;
 use crate::policy::deadline::metrics::Metrics;
@@ -28,13 +32,14 @@ use crate::policy::deadline::metrics::Scope;
 #[derive(Clone, Debug)]
 pub struct DeadlineLayer {
     settings: Settings,
+    metrics: Arc<Metrics>,
 }
 
 impl DeadlineLayer {
-    /// Ends calls after `settings.total`.
+    /// Ends calls after `settings.total`, or sooner where a trusted caller waits for less.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self { settings, metrics }
     }
 }
 
@@ -44,7 +49,7 @@ impl<S> Layer<S> for DeadlineLayer {
     fn layer(&self, inner: S) -> Deadline<S> {
         Deadline {
             inner,
-            total: self.settings.total,
+            policy: Rc::new(self.clone()),
         }
     }
 }
@@ -53,23 +58,83 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct Deadline<S> {
     inner: S,
-    total: Duration,
+    policy: Rc<DeadlineLayer>,
 }
 
-impl<S: Service<Call>> Service<Call> for Deadline<S> {
+impl<S> Service<Call> for Deadline<S>
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
+{
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Error = Fault;
+    type Future = BegunFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> S::Future {
-        call.trail
-            .deadline
-            .set(Some(call.trail.started + self.total));
-        self.inner.call(call)
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let policy = &*self.policy;
+        let trail = Rc::clone(&call.trail);
+        let left = policy.ask_caller(&mut call);
+        let total = machine::total(&policy.settings, left);
+        trail.deadline.set(Some(trail.started + total));
+        // Waiting in the rooms outside counts.
+        let remaining = trail.remaining(trail.now()).unwrap_or(total);
+        if machine::is_hopeless(remaining) {
+            policy.metrics.refused(Mode::Enforce);
+            return BegunFuture::Refused;
+        }
+        BegunFuture::Begun {
+            inner: self.inner.call(call),
+        }
+    }
+}
+
+impl DeadlineLayer {
+    /// How long the caller still waits, where that counts. Notes on the trail what other rooms want to know of it.
+    fn ask_caller(&self, call: &mut Call) -> Option<Duration> {
+        let trail = &call.trail;
+        let terms = trail.terms.get();
+        let said = hops::read(&mut call.head.headers, terms, trail.began);
+        if said == Said::default() {
+            return None;
+        }
+        self.metrics.ignored(&said);
+        trail.attempt.set(said.attempt);
+        let mode = terms.deadline?;
+        if said.left.is_some_and(|left| left < self.settings.total) {
+            self.metrics.shortened(mode);
+        }
+        if !mode.enforces() {
+            if said.left.is_some_and(machine::is_hopeless) {
+                self.metrics.refused(mode);
+            }
+            return None;
+        }
+        let ends = said.grpc_left.map(|left| trail.started.checked_add(left));
+        trail.grpc_ends.set(ends.flatten());
+        said.left
+    }
+}
+
+pin_project! {
+    /// A call that was refused for want of time, or is on its way.
+    #[project = BegunProj]
+    pub enum BegunFuture<F> {
+        Refused,
+        Begun { #[pin] inner: F },
+    }
+}
+
+impl<F: Future<Output = Outcome>> Future for BegunFuture<F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match self.project() {
+            BegunProj::Refused => Poll::Ready(Err(Fault::unsent(Reason::Deadline))),
+            BegunProj::Begun { inner } => inner.poll(cx),
+        }
     }
 }
 
@@ -108,40 +173,48 @@ pub struct TryTimeout<S> {
 
 impl<S> Service<Call> for TryTimeout<S>
 where
-    S: Service<Call, Response = http::Response<crate::http::ResponseBody>, Error = Fault>,
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
 {
     type Response = S::Response;
     type Error = Fault;
-    type Future = TryFuture<S::Future>;
+    type Future = BegunFuture<TryFuture<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
-        let now = call.trail.now();
-        let remaining = call
-            .trail
-            .remaining(now)
-            .unwrap_or(self.policy.settings.total);
-        let limit = machine::try_limit(
-            &self.policy.settings,
-            remaining,
-            call.trail.tries_left.get(),
-        );
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let settings = &self.policy.settings;
+        let trail = &call.trail;
+        let (now, tries_left) = (trail.now(), trail.tries_left.get());
+        let remaining = trail.remaining(now).unwrap_or(settings.total);
+        if machine::is_hopeless(remaining) {
+            self.policy.metrics.refused(Mode::Enforce);
+            return BegunFuture::Refused;
+        }
+        let limit = machine::try_limit(settings, remaining, tries_left);
+        let own = (trail.started + settings.total).saturating_duration_since(now);
+        let is_hurried = machine::is_hurried(settings, limit, own, tries_left);
+        if trail.terms.get().deadline_holds() {
+            let ends = trail.grpc_ends.get();
+            let grpc_left = ends.map(|ends| ends.saturating_duration_since(now));
+            hops::send_deadline(&mut call.head.headers, limit, grpc_left);
+        }
         let upload = match &call.body {
             RequestBody::Empty => None,
             streamed @ RequestBody::Stream(_) => Some(streamed.rewind()),
         };
-        TryFuture {
+        let trying = TryFuture {
             trail: Rc::clone(&call.trail),
             upload,
             policy: Rc::clone(&self.policy),
             limit,
             is_last_word: limit >= remaining,
+            is_hurried,
             timer: tokio::time::sleep_until((now + limit).into()),
             inner: self.inner.call(call),
-        }
+        };
+        BegunFuture::Begun { inner: trying }
     }
 }
 
@@ -157,6 +230,7 @@ pin_project! {
         policy: Rc<TryLayer>,
         limit: Duration,
         is_last_word: bool,
+        is_hurried: bool,
     }
 }
 
@@ -191,7 +265,9 @@ impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
                         // Our own bound, not the upstream's slowness: nothing was sent and nobody is to blame.
                         return Poll::Ready(Err(Fault::unsent(Reason::PoolTimeout)));
                     }
-                    return Poll::Ready(Err(Fault::maybe_sent(reason)));
+                    let mut fault = Fault::maybe_sent(reason);
+                    fault.hurried = *this.is_hurried;
+                    return Poll::Ready(Err(fault));
                 }
             }
         }

@@ -8,6 +8,20 @@
 //! | several tries left | an equal share of what remains, at least 100ms, at most what remains |
 //!
 //! The deadline runs from the arrival of the request head, so waiting for a connection or a back-off counts.
+//!
+//! A caller that says how long it still waits, and is trusted, can only shorten it:
+//!
+//! | the caller waits | the call has |
+//! |---|---|
+//! | it did not say | `total` |
+//! | at least `total` | `total` |
+//! | less | what the caller waits |
+//!
+//! | given | a call or try |
+//! |---|---|
+//! | less than [`LEAST`] remains | is not begun |
+//! | the caller left it less than half of what policy gives | is begun, and being late is nobody's failure |
+//! | otherwise | is begun, and being late is the upstream's failure |
 
 use std::time::Duration;
 use std::time::Instant;
@@ -26,6 +40,33 @@ pub fn try_limit(settings: &Settings, remaining: Duration, tries_left: u32) -> D
         .per_try
         .unwrap_or_else(|| (remaining / tries_left.max(1)).max(TRY_FLOOR))
         .min(remaining)
+}
+
+/// The least time that work is begun with. Shorter than one turn of a timer, and than a round trip in most networks: the
+/// caller would be gone before the answer.
+pub const LEAST: Duration = Duration::from_millis(1);
+
+/// How long a call may take, where its caller still waits for `caller`.
+#[must_use]
+pub fn total(settings: &Settings, caller: Option<Duration>) -> Duration {
+    caller.map_or(settings.total, |left| left.min(settings.total))
+}
+
+/// Whether there is no time to begin anything.
+#[must_use]
+pub fn is_hopeless(remaining: Duration) -> bool {
+    remaining < LEAST
+}
+
+/// Whether a try that ends after `limit` says nothing about the upstream, because its caller was in a hurry: policy alone
+/// would have given it more than twice as long. `own` is what would remain by policy.
+///
+/// Not any shortening counts as a hurry: in a chain each hop's deadline is a little shorter than that of the hop before,
+/// and a breaker behind such a caller would never see an upstream that hangs. And half is no lever for an attacker, who
+/// would need an upstream that takes half of its timeout already.
+#[must_use]
+pub fn is_hurried(settings: &Settings, limit: Duration, own: Duration, tries_left: u32) -> bool {
+    limit < try_limit(settings, own, tries_left) / 2
 }
 
 /// What is known of the request body when the timer of a try fires.

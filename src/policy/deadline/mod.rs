@@ -4,6 +4,9 @@
 //! [`TryLayer`] bounds one try, and never beyond the deadline. One timer serves both: everything that waits outside a
 //! try (back-off) bounds itself by the deadline on the trail.
 //!
+//! A caller that is trusted may shorten the deadline by its headers, and every try tells its own time onwards; see
+//! docs/hops.md. Work is not begun when no time is left for it.
+//!
 //! Time counts until the response head. A request that is still being uploaded is not late as long as the client makes
 //! progress (docs/adr/0003).
 

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::machine::Elapsed;
+use super::machine::LEAST;
 use super::machine::TRY_FLOOR;
 use super::machine::Upload;
+use super::machine::is_hopeless;
+use super::machine::is_hurried;
 use super::machine::on_elapsed;
+use super::machine::total;
 use super::machine::try_limit;
 use crate::kit::walk;
 
@@ -69,6 +73,78 @@ fn several_tries_left_share_what_remains() {
 fn several_tries_left_get_the_floor_at_least_within_what_remains() {
     assert_eq!(try_limit(&Settings::default(), millis(200), 4), TRY_FLOOR);
     assert_eq!(try_limit(&Settings::default(), millis(60), 4), millis(60));
+}
+
+#[test]
+fn a_caller_can_only_shorten() {
+    let settings = Settings::default();
+    assert_eq!(total(&settings, None), settings.total);
+    for (caller, expected) in [
+        (0, 0),
+        (1, 1),
+        (4999, 4999),
+        (5000, 5000),
+        (86_400_000, 5000),
+    ] {
+        assert_eq!(total(&settings, Some(millis(caller))), millis(expected));
+    }
+}
+
+#[test]
+fn less_than_the_least_is_not_begun() {
+    assert!(is_hopeless(Duration::ZERO));
+    assert!(is_hopeless(LEAST.saturating_sub(Duration::from_nanos(1))));
+    assert!(!is_hopeless(LEAST));
+}
+
+#[test]
+fn a_hurry_is_less_than_half_of_what_policy_gives() {
+    let (settings, own) = (Settings::default(), millis(5000));
+    for (limit, tries_left, expected) in [
+        (5000, 1, false),
+        (4990, 1, false),
+        (2500, 1, false),
+        (2499, 1, true),
+        (1, 1, true),
+        // A share of the time is measured against a share.
+        (2500, 2, false),
+        (1249, 2, true),
+    ] {
+        let hurried = is_hurried(&settings, millis(limit), own, tries_left);
+        assert_eq!(hurried, expected, "{limit}ms of {tries_left} tries");
+    }
+    // Where `try` is shorter than the deadline, it is the measure.
+    assert!(!is_hurried(&per_try(800), millis(800), own, 1));
+    assert!(is_hurried(&per_try(800), millis(399), own, 1));
+    // What the call has used up by itself is nobody's hurry.
+    assert!(!is_hurried(&settings, millis(3), millis(3), 1));
+}
+
+#[test]
+fn walk_a_caller_never_lengthens_and_without_one_there_is_no_hurry() {
+    walk::seeds(|draws| {
+        let settings = Settings {
+            total: millis(1 + draws.below(20_000)),
+            per_try: draws.chance(0.5).then(|| millis(1 + draws.below(5000))),
+            ..Settings::default()
+        };
+        let caller = draws.chance(0.7).then(|| millis(draws.below(30_000)));
+        let call = total(&settings, caller);
+        assert!(call <= settings.total);
+        assert!(caller.is_none_or(|left| call <= left));
+        let spent = millis(draws.below(20_000));
+        let (remaining, own) = (
+            call.saturating_sub(spent),
+            settings.total.saturating_sub(spent),
+        );
+        let tries = 1 + draws.below(6) as u32;
+        let limit = try_limit(&settings, remaining, tries);
+        let hurried = is_hurried(&settings, limit, own, tries);
+        assert!(
+            !hurried || caller.is_some_and(|left| left < settings.total),
+            "a hurry that nobody is in"
+        );
+    });
 }
 
 #[test]

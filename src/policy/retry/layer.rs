@@ -21,6 +21,8 @@ use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Sent;
 use crate::http::grpc_status_of;
+use crate::http::hops;
+use crate::http::hops::Pushback;
 use crate::http::is_grpc;
 use crate::kit::budget;
 use crate::kit::mode::Mode;
@@ -29,6 +31,7 @@ use crate::policy::retry::machine;
 use crate::policy::retry::machine::Attempt;
 use crate::policy::retry::machine::Decision;
 use crate::policy::retry::machine::Verdictable;
+use crate::policy::retry::machine::WhyNot;
 use crate::policy::retry::metrics::Metrics;
 use crate::rng;
 
@@ -135,7 +138,7 @@ where
                 return with_retries(inner, &policy, call).await;
             }
             call.trail.tries_left.set(1);
-            one_try(inner, &call).await
+            one_try(inner, &call, 0).await
         })
     }
 }
@@ -157,19 +160,20 @@ where
             1
         };
         call.trail.tries_left.set(shares);
-        let mut outcome = one_try(inner.clone(), &call).await;
+        let mut outcome = one_try(inner.clone(), &call, tries_made).await;
         tries_made += 1;
         let Some(judged) = judged(&mut outcome).await else {
             return outcome;
         };
         let attempt = attempt(&call, &outcome, judged, tries_made, previous);
-        let after = match machine::judge(settings, &attempt, rng::draw()) {
+        let after = match policy.judge(&call, &attempt) {
             Decision::Retry { after } => after,
             Decision::Stop(why) => {
-                if why != machine::WhyNot::NotRetriable {
+                if why != WhyNot::NotRetriable {
                     policy.skip(&call, why.word());
                 }
-                return outcome;
+                let told = machine::told_upwards(why, tries_made);
+                return policy.give_up(&call, outcome, told);
             }
         };
         if settings.mode == Mode::Shadow {
@@ -178,7 +182,7 @@ where
         }
         if !policy.budget.budget.lock().withdraw(call.trail.now()) {
             policy.skip(&call, NO_BUDGET);
-            return outcome;
+            return policy.give_up(&call, outcome, Some(NO_BUDGET));
         }
         policy.metrics.retried(word(&outcome));
         drop(outcome);
@@ -190,25 +194,66 @@ where
 }
 
 impl Policy {
+    /// The machine's judgement, with what the hops say where that is enforced.
+    fn judge(&self, call: &Call, attempt: &Attempt<'_>) -> Decision {
+        let draw = rng::draw();
+        let decision = machine::judge(&self.settings, attempt, draw);
+        if call.trail.terms.get().retry != Some(Mode::Shadow) {
+            return decision;
+        }
+        if let Decision::Stop(why @ (WhyNot::Forbidden | WhyNot::HopRetries)) = decision {
+            self.metrics.would_skip(why.word());
+        }
+        let deaf = Attempt {
+            hop_retries: false,
+            forbidden: false,
+            pushback: None,
+            ..*attempt
+        };
+        machine::judge(&self.settings, &deaf, draw)
+    }
+
+    /// The outcome as it goes to the client, with what the hops before us are told.
+    fn give_up(&self, call: &Call, mut outcome: Outcome, told: Option<&'static str>) -> Outcome {
+        let Some(why) = told else { return outcome };
+        if self.settings.mode.enforces() && call.trail.terms.get().retry_holds() {
+            match &mut outcome {
+                Ok(response) => hops::forbid_retry(response.headers_mut(), why, false),
+                Err(fault) => fault.no_retry = Some(why),
+            }
+        }
+        outcome
+    }
+
     fn skip(&self, call: &Call, why: &'static str) {
         call.trail.retry_skipped.set(Some(why));
         self.metrics.skipped(why);
     }
 }
 
-/// One try, sent once more when a kept connection turned out to be dead and repeating can do no harm.
-async fn one_try<S>(mut inner: S, call: &Call) -> Outcome
+/// One try, number `retry` of the retries of this hop, sent once more when a kept connection turned out to be dead and repeating can do no harm.
+async fn one_try<S>(mut inner: S, call: &Call, retry: u32) -> Outcome
 where
     S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
 {
     let mut may_resend =
         call.body.replayable() && MethodClass::of(&call.head.method).is_idempotent();
     loop {
-        match inner.call(call.fork()).await {
+        match inner.call(copy(call, retry)).await {
             Err(fault) if fault.stale && may_resend && call.body.replayable() => may_resend = false,
             outcome => return outcome,
         }
     }
+}
+
+/// The call for one more try. A retry says that it is one, and which over all hops.
+fn copy(call: &Call, retry: u32) -> Call {
+    let mut copy = call.fork();
+    if retry > 0 && call.trail.terms.get().retry_holds() {
+        let attempt = call.trail.attempt.get().saturating_add(retry);
+        hops::send_attempt(&mut copy.head.headers, attempt);
+    }
+    copy
 }
 
 /// The outcome in the words of the machine; `None` for an answer that nobody would repeat.
@@ -258,6 +303,7 @@ fn attempt<'a>(
         _ => machine::Sent::Maybe,
     };
     let remaining = call.trail.remaining(call.trail.now());
+    let pushback = call.trail.terms.get().retry.and_then(|_| pushback(outcome));
     Attempt {
         method: call.head.method.as_str(),
         tries_made,
@@ -265,10 +311,23 @@ fn attempt<'a>(
         sent,
         replayable: call.body.replayable(),
         response_began: false,
+        hop_retries: call.trail.attempt.get() > 0,
+        forbidden: pushback == Some(Pushback::Never),
+        pushback: match pushback {
+            Some(Pushback::After(wait)) => Some(wait),
+            _ => None,
+        },
         retry_after: retry_after(outcome),
         remaining: remaining.unwrap_or(Duration::MAX),
         previous,
     }
+}
+
+/// What the answer says of retrying, in its head or, behind no message, in its trailers.
+fn pushback(outcome: &Outcome) -> Option<Pushback> {
+    let response = outcome.as_ref().ok()?;
+    hops::pushback(response.headers())
+        .or_else(|| hops::pushback(response.body().peeked_trailers()?))
 }
 
 fn retry_after(outcome: &Outcome) -> Option<Duration> {

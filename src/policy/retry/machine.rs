@@ -6,10 +6,12 @@
 //! |---|---|---|
 //! | began? | the response has begun to flow to the caller | stop: `began` |
 //! | retriable? | `when` does not name the outcome; or a 429 without `Retry-After` | stop: `not_retriable` |
+//! | forbidden? | the answer says not to retry (`outrider-no-retry`, or a gRPC pushback below zero) | stop: `forbidden` |
 //! | safe? | the request may have been sent, `methods` does not name the method, and the outcome is not a gRPC status | stop: `method` |
+//! | ours? | the hop before us is retrying this call already, and the request may have been sent | stop: `hop_retries` |
 //! | tries left? | `max` extra tries were made | stop: `exhausted` |
 //! | replayable? | the body is gone or was larger than `replay` | stop: `body_too_large` |
-//! | time left? | the wait (back-off, after `Retry-After` where it is honoured) would use up what remains | stop: `no_time` |
+//! | time left? | the wait (a gRPC pushback; else back-off, after `Retry-After` where it is honoured) would use up what remains | stop: `no_time` |
 //! | | otherwise | retry after the wait |
 //!
 //! The budget is asked last, by the skin, for asking it spends it.
@@ -63,6 +65,12 @@ pub struct Attempt<'a> {
     pub replayable: bool,
     /// Whether any of the response has been passed on to the caller.
     pub response_began: bool,
+    /// The hop before us marked the call as a retry of its own.
+    pub hop_retries: bool,
+    /// The answer says not to retry.
+    pub forbidden: bool,
+    /// How long a gRPC answer says to wait (gRFC A6).
+    pub pushback: Option<Duration>,
     /// The response's `Retry-After`, as by [`parse_retry_after`].
     pub retry_after: Option<Duration>,
     /// What is left of the deadline.
@@ -90,6 +98,10 @@ pub enum WhyNot {
     NotRetriable,
     /// The request may have been acted upon, and the method is not one that may be repeated.
     Method,
+    /// The answer says not to: some hop further on has retried already, or must not be asked again.
+    Forbidden,
+    /// The hop before us retries this call already. Were each hop to do so, their tries would multiply.
+    HopRetries,
     /// The tries are used up.
     Exhausted,
     /// The request cannot be sent again.
@@ -102,9 +114,11 @@ pub enum WhyNot {
 
 impl WhyNot {
     /// Every reason.
-    pub const ALL: [WhyNot; 6] = [
+    pub const ALL: [WhyNot; 8] = [
         WhyNot::NotRetriable,
+        WhyNot::Forbidden,
         WhyNot::Method,
+        WhyNot::HopRetries,
         WhyNot::Exhausted,
         WhyNot::BodyTooLarge,
         WhyNot::NoTime,
@@ -117,11 +131,30 @@ impl WhyNot {
         match self {
             WhyNot::NotRetriable => "not_retriable",
             WhyNot::Method => "method",
+            WhyNot::Forbidden => "forbidden",
+            WhyNot::HopRetries => "hop_retries",
             WhyNot::Exhausted => "exhausted",
             WhyNot::BodyTooLarge => "body_too_large",
             WhyNot::NoTime => "no_time",
             WhyNot::Began => "began",
         }
+    }
+}
+
+/// What the hops before us are told when a try is not made again: the word, if they must not send the call either.
+///
+/// They are if this hop has retried in vain, or if its time is up. That a method, a body or an outcome is none to repeat they
+/// judge by themselves; that they are retrying already, they know; and what forbids us is written on the answer.
+#[must_use]
+pub fn told_upwards(why: WhyNot, tries_made: u32) -> Option<&'static str> {
+    match why {
+        WhyNot::Exhausted => (tries_made > 1).then_some(why.word()),
+        WhyNot::NoTime | WhyNot::Forbidden => Some(why.word()),
+        WhyNot::NotRetriable
+        | WhyNot::Method
+        | WhyNot::HopRetries
+        | WhyNot::BodyTooLarge
+        | WhyNot::Began => None,
     }
 }
 
@@ -134,10 +167,16 @@ pub fn judge(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Decision 
     if !retriable(settings, attempt) {
         return Decision::Stop(WhyNot::NotRetriable);
     }
+    if attempt.forbidden {
+        return Decision::Stop(WhyNot::Forbidden);
+    }
     // Every gRPC call is a POST; who names a gRPC status in `when` has said that its calls may be repeated.
     let consents = matches!(attempt.outcome, Verdictable::Grpc(_));
     if !unsent(attempt) && !consents && !allows(&settings.methods, attempt.method) {
         return Decision::Stop(WhyNot::Method);
+    }
+    if attempt.hop_retries && !unsent(attempt) {
+        return Decision::Stop(WhyNot::HopRetries);
     }
     if attempt.tries_made > settings.max {
         return Decision::Stop(WhyNot::Exhausted);
@@ -173,6 +212,10 @@ fn unsent(attempt: &Attempt<'_>) -> bool {
 }
 
 fn wait(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Duration {
+    if let Some(asked) = attempt.pushback {
+        // To the letter: the server that counts in milliseconds has spread them itself.
+        return asked;
+    }
     let backoff = settings
         .backoff
         .delay(attempt.tries_made, attempt.previous, draw);

@@ -16,6 +16,11 @@ const SKIPPED: Def<Counter, 3> = Def::new(
     "Failed tries that were not repeated, by why not",
     ["upstream", "route", "why"],
 );
+const WOULD_SKIP: Def<Counter, 3> = Def::new(
+    "outrider_retries_shadow_skipped_total",
+    "Failed tries that were repeated although hops in mode enforce would not have, by why not",
+    ["upstream", "route", "why"],
+);
 const BUDGET_LEFT: Def<FloatGauge, 2> = Def::new(
     "outrider_retry_budget_left",
     "Retries that the budget would allow now",
@@ -27,6 +32,7 @@ const BUDGET_LEFT: Def<FloatGauge, 2> = Def::new(
 pub struct Metrics {
     retried: ByWord,
     skipped: ByWord,
+    would_skip: ByWord,
     budget_left: FloatGauge,
 }
 
@@ -43,6 +49,7 @@ impl Metrics {
         Self {
             retried: by_word(&RETRIES),
             skipped: by_word(&SKIPPED),
+            would_skip: by_word(&WOULD_SKIP),
             budget_left: telemetry.family(&BUDGET_LEFT).get([upstream, route]),
         }
     }
@@ -55,6 +62,11 @@ impl Metrics {
     /// A failed try is not repeated.
     pub fn skipped(&self, why: &'static str) {
         self.skipped.inc(why);
+    }
+
+    /// A failed try is repeated that would not be if `hops` were enforced.
+    pub fn would_skip(&self, why: &'static str) {
+        self.would_skip.inc(why);
     }
 
     /// The balance of the budget. Set it when the room is built too: the gauge cannot know a full budget by itself.

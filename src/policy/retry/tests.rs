@@ -21,6 +21,7 @@ use super::machine::WhyNot;
 use super::machine::allows;
 use super::machine::judge;
 use super::machine::parse_retry_after;
+use super::machine::told_upwards;
 use crate::kit::walk;
 
 const METHODS: [&str; 9] = [
@@ -40,6 +41,9 @@ fn but(change: impl FnOnce(&mut Attempt<'static>)) -> Attempt<'static> {
         sent: Sent::Maybe,
         replayable: true,
         response_began: false,
+        hop_retries: false,
+        forbidden: false,
+        pushback: None,
         retry_after: None,
         remaining: Duration::from_secs(5),
         previous: Duration::ZERO,
@@ -186,6 +190,65 @@ fn safe_passes_every_method_of_which_nothing_was_sent() {
             };
             retries(refused, 25);
         }
+    }
+}
+
+#[test]
+fn forbidden_stops_whatever_else_would_be_retried() {
+    stops(but(|a| a.forbidden = true), WhyNot::Forbidden);
+    let unsent = Attempt {
+        forbidden: true,
+        sent: Sent::No,
+        ..ended(Refused)
+    };
+    stops(unsent, WhyNot::Forbidden);
+    let fine = Attempt {
+        forbidden: true,
+        ..ended(Status(404))
+    };
+    stops(fine, WhyNot::NotRetriable);
+}
+
+#[test]
+fn ours_stops_what_the_hop_before_retries_unless_nothing_was_sent() {
+    for outcome in [Status(503), Reset] {
+        let attempt = Attempt {
+            hop_retries: true,
+            ..ended(outcome)
+        };
+        stops(attempt, WhyNot::HopRetries);
+    }
+    for outcome in [Connect, Refused] {
+        let attempt = Attempt {
+            hop_retries: true,
+            ..ended(outcome)
+        };
+        retries(attempt, 25);
+    }
+}
+
+#[test]
+fn retry_waits_exactly_as_long_as_a_pushback_says() {
+    retries(but(|a| a.pushback = Some(Duration::ZERO)), 0);
+    let both = Attempt {
+        pushback: Some(millis(70)),
+        retry_after: Some(millis(1000)),
+        ..but(|_| {})
+    };
+    retries(both, 70);
+    stops(but(|a| a.pushback = Some(millis(5000))), WhyNot::NoTime);
+}
+
+#[test]
+fn told_upwards_is_that_retrying_was_in_vain_and_nothing_else() {
+    for why in WhyNot::ALL {
+        let expected = match why {
+            WhyNot::Exhausted => [None, Some("exhausted")],
+            WhyNot::NoTime => [Some("no_time"); 2],
+            WhyNot::Forbidden => [Some("forbidden"); 2],
+            _ => [None; 2],
+        };
+        assert_eq!([1, 2].map(|tries| told_upwards(why, tries)), expected);
     }
 }
 
@@ -383,6 +446,9 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
                 sent,
                 replayable: draws.chance(0.95),
                 response_began: draws.chance(0.02),
+                hop_retries: draws.chance(0.1),
+                forbidden: draws.chance(0.05),
+                pushback: draws.chance(0.1).then(|| millis(draws.below(1000))),
                 retry_after: draws.chance(0.3).then(|| millis(draws.below(1000))),
                 remaining,
                 previous,
@@ -392,11 +458,14 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
             };
             assert!(after < remaining, "the next try could never run");
             assert!(attempt.replayable && !attempt.response_began);
+            let asked = attempt.pushback.or(attempt.retry_after);
             assert!(
-                attempt.retry_after.is_none_or(|asked| after >= asked),
+                asked.is_none_or(|asked| after >= asked),
                 "sooner than asked"
             );
             let untouched = sent == Sent::No || matches!(outcome, Connect | Refused);
+            assert!(!attempt.forbidden, "retried although told not to");
+            assert!(untouched || !attempt.hop_retries, "two hops retry one call");
             assert!(
                 untouched || allows(&settings.methods, method),
                 "{method} might act twice"
