@@ -178,10 +178,17 @@ async fn inside() {
 }
 
 async fn http_is_routed(proxy: &Proxy, four: &Origin, six: &Origin, listed: &Origin) {
-    let dialled = Call::get("/dialled").host("dialled.test");
+    let dialled = Call::get("/dialled")
+        .host("dialled.test")
+        .field("retry-attempt", "1");
     assert_eq!(dialled.to(four.addr).await.is(200).text(), "four");
     assert_eq!(dialled.to(six.addr).await.is(200).text(), "six");
-    assert!(four.only().head.has("via"), "it came through us");
+    let head = four.only().head;
+    assert!(head.has("via"), "it came through us");
+    assert!(
+        head.has("retry-attempt"),
+        "the application is trusted although it comes from the pod's address"
+    );
     // A policy may send it elsewhere by its Host.
     assert_eq!(
         Call::get("/listed")
