@@ -50,7 +50,7 @@ fn attempts(origin: &Origin) -> Vec<Option<String>> {
     seen.iter().map(attempt).collect()
 }
 
-fn forbids<'a>(reply: &'a Reply, status: u16) -> Option<&'a str> {
+fn forbids(reply: &Reply, status: u16) -> Option<&str> {
     assert_eq!(reply.status, status, "{}", reply.text());
     reply.get(NO_RETRY)
 }

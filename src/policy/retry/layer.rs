@@ -22,7 +22,6 @@ use crate::http::ResponseBody;
 use crate::http::Sent;
 use crate::http::grpc_status_of;
 use crate::http::hops;
-use crate::http::hops::Pushback;
 use crate::http::is_grpc;
 use crate::kit::budget;
 use crate::kit::mode::Mode;
@@ -206,7 +205,6 @@ impl Policy {
         }
         let deaf = Attempt {
             hop_retries: false,
-            forbidden: false,
             pushback: None,
             ..*attempt
         };
@@ -312,11 +310,7 @@ fn attempt<'a>(
         replayable: call.body.replayable(),
         response_began: false,
         hop_retries: call.trail.attempt.get() > 0,
-        forbidden: pushback == Some(Pushback::Never),
-        pushback: match pushback {
-            Some(Pushback::After(wait)) => Some(wait),
-            _ => None,
-        },
+        pushback,
         retry_after: retry_after(outcome),
         remaining: remaining.unwrap_or(Duration::MAX),
         previous,
@@ -324,10 +318,14 @@ fn attempt<'a>(
 }
 
 /// What the answer says of retrying, in its head or, behind no message, in its trailers.
-fn pushback(outcome: &Outcome) -> Option<Pushback> {
+fn pushback(outcome: &Outcome) -> Option<machine::Pushback> {
     let response = outcome.as_ref().ok()?;
-    hops::pushback(response.headers())
-        .or_else(|| hops::pushback(response.body().peeked_trailers()?))
+    let said = hops::pushback(response.headers())
+        .or_else(|| hops::pushback(response.body().peeked_trailers()?))?;
+    Some(match said {
+        hops::Pushback::Never => machine::Pushback::Never,
+        hops::Pushback::After(wait) => machine::Pushback::After(wait),
+    })
 }
 
 fn retry_after(outcome: &Outcome) -> Option<Duration> {

@@ -50,6 +50,15 @@ pub enum Sent {
     Maybe,
 }
 
+/// What an answer says of sending the call again, besides `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pushback {
+    /// Not to (`outrider-no-retry`, or a `grpc-retry-pushback-ms` below zero).
+    Never,
+    /// After exactly this long (gRFC A6).
+    After(Duration),
+}
+
 /// One try that has ended without a good answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
@@ -67,10 +76,8 @@ pub struct Attempt<'a> {
     pub response_began: bool,
     /// The hop before us marked the call as a retry of its own.
     pub hop_retries: bool,
-    /// The answer says not to retry.
-    pub forbidden: bool,
-    /// How long a gRPC answer says to wait (gRFC A6).
-    pub pushback: Option<Duration>,
+    /// What the answer says of retrying.
+    pub pushback: Option<Pushback>,
     /// The response's `Retry-After`, as by [`parse_retry_after`].
     pub retry_after: Option<Duration>,
     /// What is left of the deadline.
@@ -167,7 +174,7 @@ pub fn judge(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Decision 
     if !retriable(settings, attempt) {
         return Decision::Stop(WhyNot::NotRetriable);
     }
-    if attempt.forbidden {
+    if attempt.pushback == Some(Pushback::Never) {
         return Decision::Stop(WhyNot::Forbidden);
     }
     // Every gRPC call is a POST; who names a gRPC status in `when` has said that its calls may be repeated.
@@ -212,7 +219,7 @@ fn unsent(attempt: &Attempt<'_>) -> bool {
 }
 
 fn wait(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Duration {
-    if let Some(asked) = attempt.pushback {
+    if let Some(Pushback::After(asked)) = attempt.pushback {
         // To the letter: the server that counts in milliseconds has spread them itself.
         return asked;
     }

@@ -8,6 +8,7 @@ use super::config::Settings;
 use super::config::When;
 use super::machine::Attempt;
 use super::machine::Decision;
+use super::machine::Pushback;
 use super::machine::Sent;
 use super::machine::Verdictable;
 use super::machine::Verdictable::Connect;
@@ -42,7 +43,6 @@ fn but(change: impl FnOnce(&mut Attempt<'static>)) -> Attempt<'static> {
         replayable: true,
         response_began: false,
         hop_retries: false,
-        forbidden: false,
         pushback: None,
         retry_after: None,
         remaining: Duration::from_secs(5),
@@ -195,15 +195,18 @@ fn safe_passes_every_method_of_which_nothing_was_sent() {
 
 #[test]
 fn forbidden_stops_whatever_else_would_be_retried() {
-    stops(but(|a| a.forbidden = true), WhyNot::Forbidden);
+    stops(
+        but(|a| a.pushback = Some(Pushback::Never)),
+        WhyNot::Forbidden,
+    );
     let unsent = Attempt {
-        forbidden: true,
+        pushback: Some(Pushback::Never),
         sent: Sent::No,
         ..ended(Refused)
     };
     stops(unsent, WhyNot::Forbidden);
     let fine = Attempt {
-        forbidden: true,
+        pushback: Some(Pushback::Never),
         ..ended(Status(404))
     };
     stops(fine, WhyNot::NotRetriable);
@@ -229,14 +232,20 @@ fn ours_stops_what_the_hop_before_retries_unless_nothing_was_sent() {
 
 #[test]
 fn retry_waits_exactly_as_long_as_a_pushback_says() {
-    retries(but(|a| a.pushback = Some(Duration::ZERO)), 0);
+    retries(
+        but(|a| a.pushback = Some(Pushback::After(Duration::ZERO))),
+        0,
+    );
     let both = Attempt {
-        pushback: Some(millis(70)),
+        pushback: Some(Pushback::After(millis(70))),
         retry_after: Some(millis(1000)),
         ..but(|_| {})
     };
     retries(both, 70);
-    stops(but(|a| a.pushback = Some(millis(5000))), WhyNot::NoTime);
+    stops(
+        but(|a| a.pushback = Some(Pushback::After(millis(5000)))),
+        WhyNot::NoTime,
+    );
 }
 
 #[test]
@@ -447,8 +456,10 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
                 replayable: draws.chance(0.95),
                 response_began: draws.chance(0.02),
                 hop_retries: draws.chance(0.1),
-                forbidden: draws.chance(0.05),
-                pushback: draws.chance(0.1).then(|| millis(draws.below(1000))),
+                pushback: draws.chance(0.2).then(|| match draws.below(3) {
+                    0 => Pushback::Never,
+                    _ => Pushback::After(millis(draws.below(1000))),
+                }),
                 retry_after: draws.chance(0.3).then(|| millis(draws.below(1000))),
                 remaining,
                 previous,
@@ -458,13 +469,16 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
             };
             assert!(after < remaining, "the next try could never run");
             assert!(attempt.replayable && !attempt.response_began);
-            let asked = attempt.pushback.or(attempt.retry_after);
+            let asked = match attempt.pushback {
+                Some(Pushback::After(wait)) => Some(wait),
+                _ => attempt.retry_after,
+            };
             assert!(
                 asked.is_none_or(|asked| after >= asked),
                 "sooner than asked"
             );
             let untouched = sent == Sent::No || matches!(outcome, Connect | Refused);
-            assert!(!attempt.forbidden, "retried although told not to");
+            assert_ne!(attempt.pushback, Some(Pushback::Never), "told not to");
             assert!(untouched || !attempt.hop_retries, "two hops retry one call");
             assert!(
                 untouched || allows(&settings.methods, method),
