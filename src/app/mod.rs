@@ -5,6 +5,7 @@
 
 mod door;
 mod orders;
+mod probes;
 mod refusal;
 mod reload;
 mod tree;

@@ -10,6 +10,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::app::orders::breaker_name;
+use crate::app::probes;
+use crate::app::probes::Probes;
 use crate::app::tree::Destination;
 use crate::app::tree::Key;
 use crate::clock;
@@ -20,6 +22,7 @@ use crate::endpoint::Cluster;
 use crate::endpoint::discover::Resolver;
 use crate::endpoint::discover::Update;
 use crate::endpoint::discover::WatchHandle;
+use crate::endpoint::health::Health;
 use crate::http::Reason;
 use crate::kit::mode::Mode;
 use crate::policy::breaker;
@@ -49,6 +52,8 @@ pub struct Live {
     pub cluster: Arc<Cluster>,
     /// Ejection; `None` is off.
     pub ejector: Option<Arc<Ejector>>,
+    /// Probes of the endpoints; `None` is off.
+    pub health: Option<Arc<Health>>,
     /// Handles.
     pub metrics: Arc<UpstreamMetrics>,
     /// Routes, the most specific first; the base is the last and matches everything.
@@ -109,6 +114,14 @@ impl Live {
                 Arc::clone,
             )
         });
+        let health = Probes {
+            key: &key,
+            name,
+            telemetry,
+            resolver,
+            before: before.and_then(|before| before.health.as_ref()),
+        }
+        .of(upstream, &cluster);
         let routes = Routes {
             name,
             telemetry,
@@ -120,6 +133,7 @@ impl Live {
             name: name.into(),
             cluster,
             ejector,
+            health,
             metrics,
             routes,
             watch,
@@ -185,12 +199,14 @@ impl Live {
                 let left = endpoint
                     .resting_until(now)
                     .map(|until| until.saturating_duration_since(now).as_millis() as u64);
-                json!({
+                let mut entry = json!({
                     "address": endpoint.address,
                     "ejected_for_ms": left,
                     "in_flight": endpoint.in_flight(),
                     "ewma_ms": endpoint.latency_s(now) * 1e3,
-                })
+                });
+                probes::describe_endpoint(self.health.as_deref(), endpoint, now, &mut entry);
+                entry
             })
             .collect();
         let routes: Vec<_> = self
@@ -215,6 +231,7 @@ impl Live {
             "upstream": self.name,
             "destination": destination,
             "breaker": base.map(|(breaker, _)| breaker.state(now).word()),
+            "health": probes::describe(self.health.as_deref()),
             "unresolved": set.failed.map(Reason::word),
             "endpoints": endpoints,
             "routes": routes,

@@ -16,6 +16,7 @@ use super::build::Built;
 use super::build::BuiltUpstream;
 use super::build::rank;
 use super::layers::Merged;
+use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::fields::Fields;
 use crate::policy::breaker::config as breaker;
@@ -64,6 +65,7 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
         name: built.name.clone(),
         endpoints: endpoints(merged),
         eject: merged.block("eject").map(eject::Settings::lift),
+        health: merged.block("health").map(health::Settings::lift),
         breaker: merged.block("breaker").map(breaker::Settings::lift),
         protocol: if merged.word("protocol") == Some("tcp") {
             Protocol::Tcp

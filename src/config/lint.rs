@@ -1,5 +1,7 @@
 //! Judgements that need the merged policy: what contradicts itself is an error, what is merely suspicious a warning.
 
+mod health;
+
 use std::time::Duration;
 
 use super::Bind;
@@ -168,6 +170,7 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
         }
     }
     ejection(&upstream.merged, sink);
+    health::lint(upstream, tcp, sink);
     if let Some((Value::List(items), _)) = upstream.merged.value("endpoints") {
         let mut seen: Vec<&str> = Vec::new();
         for (item, at) in items {

@@ -27,6 +27,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::policy::breaker::config as breaker;
 use crate::policy::deadline::config as deadline;
@@ -109,6 +110,8 @@ pub struct Upstream {
     pub endpoints: Endpoints,
     /// Endpoint ejection; `None` is off. Always one setting for the whole upstream.
     pub eject: Option<eject::Settings>,
+    /// Active health checks; `None` is off. Off too wherever one upstream may stand for any number of destinations.
+    pub health: Option<health::Settings>,
     /// The breaker on the upstream block. With `scope: upstream` all routes whose own `breaker.scope` is
     /// [`breaker::Scope::Upstream`] share one machine built from this.
     pub breaker: Option<breaker::Settings>,

@@ -186,6 +186,18 @@ impl Cluster {
         });
     }
 
+    /// Waits until the set is another than that of `generation`.
+    pub async fn changed_since(&self, generation: u64) {
+        loop {
+            // Before the question: a change in between is told to whoever waits already.
+            let changed = self.changed.notified();
+            if self.generation() != generation {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until the set is known, well or ill.
     pub async fn known(&self) {
         loop {

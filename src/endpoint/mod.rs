@@ -7,6 +7,7 @@ pub mod discover;
 mod exchange;
 mod gate;
 mod h2;
+pub mod health;
 mod idle;
 pub mod pool;
 mod upgrade;

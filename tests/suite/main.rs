@@ -18,6 +18,7 @@ mod path_drain;
 mod path_eject;
 mod path_forward;
 mod path_grpc;
+mod path_health;
 mod path_hops;
 mod path_hostile;
 mod path_hostile_body;

@@ -17,6 +17,7 @@ pub mod names;
 pub mod origin;
 pub mod ports;
 pub mod proxy;
+pub mod servers;
 pub mod setup;
 pub mod tcp;
 pub mod wire;

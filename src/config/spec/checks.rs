@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::super::suggest;
 use super::Check;
+use crate::endpoint::health::config::Statuses;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
 use crate::policy::retry::config::GRPC_STATUS;
@@ -85,8 +86,18 @@ pub(super) static SPIFFE_ID: Check = Check {
 };
 pub(super) static PATH: Check = Check {
     name: "a path such as `/healthz`",
-    pattern: "^/\\S*$",
+    pattern: "^/[^\\s#]*$",
     test: path,
+};
+pub(super) static STATUSES: Check = Check {
+    name: "a status such as `204`, or a class such as `2xx`",
+    pattern: "^[1-5]([0-9][0-9]|xx)$",
+    test: statuses,
+};
+pub(super) static GRPC_SERVICE: Check = Check {
+    name: "a gRPC service such as `shop.v1.Orders`",
+    pattern: "^[A-Za-z_][A-Za-z0-9_.]*$",
+    test: grpc_service,
 };
 pub(super) static FILE: Check = Check {
     name: "an absolute file name",
@@ -335,11 +346,21 @@ fn spiffe(text: &str) -> Result<(), Unfit> {
 }
 
 fn path(text: &str) -> Result<(), Unfit> {
-    ensure(
-        text.starts_with('/') && !text.contains(char::is_whitespace),
-        text,
-        &PATH,
-    )
+    // What is sent: a fragment never is, and what is not ASCII goes out percent-encoded.
+    let sent = text.starts_with('/')
+        && !text.contains('#')
+        && text.parse::<http::uri::PathAndQuery>().is_ok();
+    ensure(sent, text, &PATH)
+}
+
+fn statuses(text: &str) -> Result<(), Unfit> {
+    ensure(Statuses::parse(text).is_some(), text, &STATUSES)
+}
+
+fn grpc_service(text: &str) -> Result<(), Unfit> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    ensure(begins && text.chars().all(word), text, &GRPC_SERVICE)
 }
 
 fn file(text: &str) -> Result<(), Unfit> {

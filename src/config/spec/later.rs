@@ -278,42 +278,6 @@ pub static MTLS: Table = Table {
     ],
 };
 
-/// `health`.
-pub static HEALTH: Table = Table {
-    name: "health",
-    doc: "Probes of each endpoint.",
-    short: Some("probe"),
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new(
-            "probe",
-            Kind::Words(&["http", "tcp", "grpc", "redis", "postgres"]),
-            "http",
-            "What is spoken.",
-        ),
-        Key::new(
-            "get",
-            Kind::Text(&checks::PATH),
-            "/healthz",
-            "The path of the HTTP probe.",
-        ),
-        Key::new("every", Kind::Duration("100ms", "1h"), "5s", "How often."),
-        Key::new(
-            "healthy",
-            Kind::Count(1, 100),
-            "2",
-            "Successes in a row that bring an endpoint back.",
-        ),
-        Key::new(
-            "unhealthy",
-            Kind::Count(1, 100),
-            "3",
-            "Failures in a row that take it out.",
-        ),
-    ],
-};
-
 /// `fault`.
 pub static FAULT: Table = Table {
     name: "fault",

@@ -5,6 +5,7 @@
 //! name (OR040), so that no line of a policy is ever ignored in silence.
 
 pub mod checks;
+pub mod health;
 pub mod hops;
 pub mod later;
 pub mod rooms;

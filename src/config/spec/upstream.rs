@@ -6,6 +6,7 @@ use super::Kind;
 use super::Switch;
 use super::Table;
 use super::checks;
+use super::health;
 use super::later;
 use super::rooms;
 
@@ -108,11 +109,10 @@ const ORIGINATE: Key = Key::new(
 .later(&[]);
 const HEALTH: Key = Key::new(
     "health",
-    Kind::Block(&later::HEALTH),
+    Kind::Block(&health::HEALTH),
     "",
-    "Probes of each endpoint.",
-)
-.later(&[]);
+    "Probes of each endpoint, with or without traffic.",
+);
 const FAULT: Key = Key::new(
     "fault",
     Kind::Block(&later::FAULT),

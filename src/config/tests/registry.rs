@@ -10,6 +10,7 @@ use super::super::spec;
 use super::super::spec::Key;
 use super::super::spec::Kind;
 use super::super::spec::Table;
+use super::super::spec::health as health_table;
 use super::super::spec::rooms;
 use super::super::spec::root;
 use super::super::spec::upstream;
@@ -19,6 +20,7 @@ use super::faults;
 use super::golden;
 use super::good;
 use super::shipped;
+use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::units;
 use crate::listen::Limits;
@@ -140,6 +142,10 @@ fn built_in_values_are_those_of_the_code() {
         eject::Settings::default()
     );
     assert_eq!(
+        health::Settings::lift(&merge(&health_table::HEALTH, &[])),
+        health::Settings::default()
+    );
+    assert_eq!(
         super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
         Limits::default()
     );
@@ -184,6 +190,15 @@ const OTHERS: &[(&str, &str)] = &[
     ("eject.failures", "7%"),
     ("eject.base", "7s"),
     ("eject.max_share", "7%"),
+    ("health.mode", "shadow"),
+    ("health.probe", "redis"),
+    ("health.get", "/other"),
+    ("health.expect", "[204]"),
+    ("health.service", "shop.v1.Orders"),
+    ("health.every", "7s"),
+    ("health.timeout", "70ms"),
+    ("health.healthy", "7"),
+    ("health.unhealthy", "7"),
 ];
 
 /// The same for the top of the file.

@@ -141,6 +141,12 @@ impl Resolver {
         }
     }
 
+    /// Where its watches run: the runtime for what belongs to no worker.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.shared.runtime
+    }
+
     /// Tells `on_change` about `name` until the handle is dropped.
     ///
     /// An address and `localhost` need no lookup: `on_change` is called once, before this returns. `localhost` is

@@ -1,0 +1,178 @@
+//! Real servers where a user has them: Redis and PostgreSQL, each on a free port, ended by process id.
+
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+
+use super::ports;
+
+/// Debian's `nobody` and `nogroup`: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65534;
+
+/// A server process with a directory of its own.
+pub struct Server {
+    pub addr: SocketAddr,
+    child: Option<Child>,
+    command: Vec<String>,
+    dir: TempDir,
+    /// The signal that ends it at once and in order.
+    end: &'static str,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Server {
+    /// A Redis with these further arguments, nothing kept on disk.
+    pub fn redis(more: &[&str]) -> Self {
+        let port = ports::free().to_string();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().display().to_string();
+        let fixed = ["redis-server", "--port", &port, "--bind", "127.0.0.1"];
+        let kept = ["--save", "", "--appendonly", "no", "--dir", &path];
+        let command = fixed.iter().chain(&kept).chain(more);
+        Self::begin(
+            &port,
+            command.map(ToString::to_string).collect(),
+            dir,
+            "TERM",
+        )
+    }
+
+    /// A PostgreSQL with a fresh cluster. `standby`: one that takes no sessions, for it waits for another to follow.
+    pub fn postgres(standby: bool) -> Self {
+        let port = ports::free().to_string();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let is_root = is_root(dir.path());
+        if is_root {
+            chown(dir.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+        let data = dir.path().join("data").display().to_string();
+        let program = |name: &str| postgres_bin().join(name).display().to_string();
+        let initdb = program("initdb");
+        let init = ["-D", &data, "-A", "scram-sha-256", "-U", "owner", "-N"];
+        let password = dir.path().join("password");
+        std::fs::write(&password, "secret\n").expect("a file of our own");
+        let password = format!("--pwfile={}", password.display());
+        let init = as_nobody(is_root, [initdb.as_str()].iter().chain(&init).copied())
+            .into_iter()
+            .chain([password])
+            .collect::<Vec<_>>();
+        let made = spawn(&init).wait().expect("initdb ends");
+        assert!(made.success(), "{init:?}");
+        if standby {
+            let signal = Path::new(&data).join("standby.signal");
+            std::fs::write(&signal, "").expect("a file of its own");
+        }
+        let postgres = program("postgres");
+        let run = [
+            postgres.as_str(),
+            "-D",
+            &data,
+            "-p",
+            &port,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "fsync=off",
+            "-c",
+            "hot_standby=off",
+        ];
+        let command = as_nobody(is_root, run.into_iter());
+        Self::begin(&port, command, dir, "QUIT")
+    }
+
+    fn begin(port: &str, command: Vec<String>, dir: TempDir, end: &'static str) -> Self {
+        let port: u16 = port.parse().expect("a port");
+        Server {
+            addr: (Ipv4Addr::LOCALHOST, port).into(),
+            child: Some(spawn(&command)),
+            command,
+            dir,
+            end,
+        }
+    }
+
+    /// Where a PostgreSQL keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Sends a signal by number of process.
+    pub fn signal(&self, name: &str) {
+        let Some(child) = &self.child else { return };
+        let script = format!("kill -s {name} {}", child.id());
+        let _ = Command::new("sh").args(["-c", &script]).status();
+    }
+
+    /// Ends it and waits until it has ended.
+    pub fn stop(&mut self) {
+        // What was stopped takes no other signal.
+        self.signal("CONT");
+        self.signal(self.end);
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// The same again, on the same port.
+    pub fn start(&mut self) {
+        self.child = Some(spawn(&self.command));
+    }
+}
+
+fn spawn<S: AsRef<OsStr>>(command: &[S]) -> Child {
+    let (program, arguments) = command.split_first().expect("a program");
+    let started = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    started.unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; tests/run installs what is missing",
+            program.as_ref().display()
+        )
+    })
+}
+
+fn is_root(dir: &Path) -> bool {
+    dir.metadata().expect("it is there").uid() == 0
+}
+
+fn as_nobody<'a>(is_root: bool, command: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let drop = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let before = drop.iter().filter(|_| is_root).map(ToString::to_string);
+    before.chain(command.map(ToOwned::to_owned)).collect()
+}
+
+/// Debian keeps the programs of each version apart from the others.
+fn postgres_bin() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let bins = versions.flatten().map(|entry| entry.path().join("bin"));
+    bins.filter(|bin| bin.join("initdb").exists())
+        .max()
+        .expect("PostgreSQL is there; tests/run installs it")
+}
