@@ -550,11 +550,12 @@ fn ejection(merged: &Merged, sink: &mut Sink) {
     }
     if block.count("consecutive").is_none()
         && block.share("failures").is_none()
+        && block.word("slow").is_none()
         && let Some(at) = block
             .place("failures")
             .or_else(|| block.place("consecutive"))
     {
-        let message = "nothing ejects: `failures` and `consecutive` are both off";
+        let message = "nothing ejects: `failures`, `consecutive` and `slow` are all off";
         sink.add(
             code::IDLE_EJECT,
             at,

@@ -10,6 +10,7 @@ pub mod ewma;
 pub mod fields;
 pub mod mode;
 pub mod net;
+pub mod spread;
 pub mod units;
 #[cfg(test)]
 pub mod walk;

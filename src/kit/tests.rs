@@ -2,6 +2,7 @@
 
 mod date;
 mod net;
+mod spread;
 mod units;
 
 use std::collections::VecDeque;

@@ -9,6 +9,7 @@ use super::Check;
 use crate::endpoint::health::config::Statuses;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
+use crate::policy::eject::config::parse_factor;
 use crate::policy::retry::config::GRPC_STATUS;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
@@ -68,6 +69,11 @@ pub(super) static PERCENTILE: Check = Check {
     name: "a percentile such as `p95`",
     pattern: "^p[1-9][0-9]?(\\.[0-9]+)?$",
     test: percentile,
+};
+pub(super) static FACTOR: Check = Check {
+    name: "a factor such as `3x`, from 1.5x to 1000x",
+    pattern: "^[0-9]+(\\.[0-9]+)?x$",
+    test: factor,
 };
 pub(super) static SECRET: Check = Check {
     name: "a secret's place, `file:/path` or `env:NAME`",
@@ -145,6 +151,10 @@ fn name(text: &str) -> Result<(), Unfit> {
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(word);
     ensure(ok, text, &NAME)
+}
+
+fn factor(text: &str) -> Result<(), Unfit> {
+    ensure(parse_factor(text).is_some(), text, &FACTOR)
 }
 
 fn token(text: &str) -> bool {

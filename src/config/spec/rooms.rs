@@ -254,7 +254,7 @@ pub static SLOW: Table = Table {
 /// `eject`.
 pub static EJECT: Table = Table {
     name: "eject",
-    doc: "Leaves out an endpoint that fails, never the last one: either of `consecutive` and `failures` ejects.",
+    doc: "Leaves out an endpoint that fails, never the last one: any of `consecutive`, `failures` and `slow` ejects.",
     short: None,
     switch: Switch::Mode,
     keys: &[
@@ -270,6 +270,12 @@ pub static EJECT: Table = Table {
             Kind::Or(&[Kind::Off, SHARE]),
             "50%",
             "The share of failed calls (10s, at least 10 calls) that ejects it.",
+        ),
+        Key::new(
+            "slow",
+            Kind::Or(&[Kind::Off, Kind::Text(&checks::FACTOR)]),
+            "off",
+            "How many times as long as its peers' its answers may take, where it has two peers or more.",
         ),
         Key::new(
             "base",

@@ -188,6 +188,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("eject.mode", "shadow"),
     ("eject.consecutive", "7"),
     ("eject.failures", "7%"),
+    ("eject.slow", "7x"),
     ("eject.base", "7s"),
     ("eject.max_share", "7%"),
     ("health.mode", "shadow"),

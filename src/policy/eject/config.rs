@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::kit::fields::Fields;
 use crate::kit::mode::Mode;
 
-/// The `eject` block, with every value filled in. Either of `consecutive` and `failures` ejects.
+/// The `eject` block, with every value filled in. Any of `consecutive`, `failures` and `slow` ejects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Shadow decides and counts, but the endpoint keeps its share of the traffic. Default: enforce.
@@ -17,6 +17,12 @@ pub struct Settings {
     /// Unit: share. Range: above 0 to 1. Default: 0.5. None: the rate never ejects. A run alone would let an endpoint that
     /// fails every second call serve for ever.
     pub failures: Option<f64>,
+    /// An endpoint whose answers take this many times as long as those of its peers is ejected: the gray one, which answers
+    /// well enough never to fail. Against the middle one of two peers or more, by 5ms at least, over about the last 5s.
+    /// Unit: factor. Range: 1.5 to 1000. Default: none: `balance: ewma` gives a slow endpoint hardly any calls without this,
+    /// and endpoints that are slow for a reason (just started, in another region, with the keys of the largest users) would
+    /// be ejected too. For `round_robin`, `least` and `hash`. Envoy's issue 288 has asked for it since 2016.
+    pub slow: Option<f64>,
     /// How long the first ejection lasts; the n-th in a row lasts n times as long, at most 300s.
     /// Unit: duration. Range: 10ms to 300s. Default: 5s.
     pub base: Duration,
@@ -32,6 +38,7 @@ impl Default for Settings {
             mode: Mode::Enforce,
             consecutive: Some(5),
             failures: Some(0.5),
+            slow: None,
             base: Duration::from_secs(5),
             max_share: 0.5,
         }
@@ -49,8 +56,18 @@ impl Settings {
             },
             consecutive: block.count("consecutive"),
             failures: block.share("failures"),
+            slow: block.word("slow").and_then(parse_factor),
             base: block.duration("base").unwrap_or(built_in.base),
             max_share: block.share("max_share").unwrap_or(built_in.max_share),
         }
     }
+}
+
+/// `3x`, `2.5x`; from 1.5 to 1000.
+#[must_use]
+pub fn parse_factor(text: &str) -> Option<f64> {
+    let digits = text.strip_suffix('x')?;
+    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let factor: f64 = digits.parse().ok().filter(|_| plain)?;
+    (1.5..=1000.0).contains(&factor).then_some(factor)
 }

@@ -24,6 +24,7 @@ use crate::http::Outcome;
 use crate::http::ResponseBody;
 use crate::http::Trail;
 use crate::kit::mode::Mode;
+use crate::kit::spread::Summary;
 use crate::policy::eject::Settings;
 use crate::policy::eject::machine;
 use crate::policy::eject::machine::Machine;
@@ -70,6 +71,40 @@ impl Ejector {
         let resting = |endpoint: &&Arc<Endpoint>| endpoint.resting_until(now).is_some();
         self.metrics
             .set_out(set.endpoints.iter().filter(resting).count());
+    }
+
+    /// Counts an answer and how long it took.
+    fn answered(&self, endpoint: u64, took: Duration, now: Instant) {
+        self.record(endpoint, true, now);
+        if self.settings.slow.is_none() {
+            return;
+        }
+        let verdict = {
+            let mut machines = self.machines.lock();
+            let Some(machine) = machines.get_mut(&endpoint) else {
+                return;
+            };
+            if !machine.answered(took, now) {
+                return;
+            }
+            let mut peers = self.peers(&machines, endpoint, now);
+            machines
+                .get_mut(&endpoint)
+                .and_then(|machine| machine.compare(&mut peers, now))
+        };
+        if let Some(Verdict::Eject { for_, cause }) = verdict {
+            self.eject(endpoint, for_, cause, now);
+        }
+    }
+
+    /// The latencies of the other endpoints that serve and have answered enough.
+    fn peers(&self, machines: &HashMap<u64, Machine>, endpoint: u64, now: Instant) -> Vec<Summary> {
+        let set = self.cluster.set();
+        let others = set.endpoints.iter().filter(|other| other.id != endpoint);
+        others
+            .filter(|other| other.serves(now))
+            .filter_map(|other| machines.get(&other.id)?.latency(now))
+            .collect()
     }
 
     /// Counts one result of the endpoint with this id: a try's, or whether a tunnel's connection could be opened.
@@ -188,6 +223,7 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         EjectFuture {
             ejector: self.ejector.clone(),
+            began: call.trail.now(),
             trail: Rc::clone(&call.trail),
             inner: self.inner.call(call),
         }
@@ -201,6 +237,7 @@ pin_project! {
         inner: F,
         ejector: Option<Arc<Ejector>>,
         trail: Rc<Trail>,
+        began: Instant,
     }
 }
 
@@ -216,15 +253,29 @@ impl<F: Future<Output = Outcome>> Future for EjectFuture<F> {
         if let Some(ejector) = this.ejector.take()
             && endpoint != 0
         {
-            record(&ejector, endpoint, &mut outcome, this.trail.now());
+            record(
+                &ejector,
+                endpoint,
+                &mut outcome,
+                *this.began,
+                this.trail.now(),
+            );
         }
         Poll::Ready(outcome)
     }
 }
 
-fn record(ejector: &Arc<Ejector>, endpoint: u64, outcome: &mut Outcome, now: Instant) {
+fn record(
+    ejector: &Arc<Ejector>,
+    endpoint: u64,
+    outcome: &mut Outcome,
+    began: Instant,
+    now: Instant,
+) {
+    // To the head: how long a stream lasts is the stream's affair.
+    let took = now.saturating_duration_since(began);
     match (Health::of(outcome), outcome) {
-        (Some(Health::Good), _) => ejector.record(endpoint, true, now),
+        (Some(Health::Good), _) => ejector.answered(endpoint, took, now),
         (Some(Health::Bad), _) => ejector.record(endpoint, false, now),
         (Some(Health::Neutral), _) | (None, Err(_)) => {}
         (None, Ok(response)) => {
@@ -232,7 +283,7 @@ fn record(ejector: &Arc<Ejector>, endpoint: u64, outcome: &mut Outcome, now: Ins
             response
                 .body_mut()
                 .on_end(move |ended| match Health::of_end(ended) {
-                    Health::Good => ejector.record(endpoint, true, clock::now()),
+                    Health::Good => ejector.answered(endpoint, took, clock::now()),
                     Health::Bad => ejector.record(endpoint, false, clock::now()),
                     Health::Neutral => {}
                 });

@@ -6,6 +6,7 @@
 //! | In | failure | run below `consecutive` and rate below `failures` | In | run and window grow |
 //! | In | failure | run reaches `consecutive` | In | verdict: eject, cause `consecutive` |
 //! | In | failure | 10 calls or more in 10s, and the rate reaches `failures` | In | verdict: eject, cause `failure_rate` |
+//! | In | answer | `slow` is set and [`is_outlier`] against its peers, which the skin looks up now and then | In | verdict: eject, cause `latency` |
 //! | In | `confirm` | the skin found that the upstream can spare it | Out | run and window are forgotten |
 //! | Out | outcome | it is still out | Out | dropped: calls from before the ejection say nothing new |
 //! | Out | time | the ejection has lasted its length | In | starts afresh |
@@ -18,6 +19,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::config::Settings;
+use crate::kit::spread::Spread;
+use crate::kit::spread::Summary;
 use crate::kit::window::Window;
 
 /// The window of the failure rate.
@@ -25,6 +28,26 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// Fewer calls than this in the window never eject by rate.
 pub const MIN_CALLS: u32 = 10;
+
+/// How fast the latencies of an endpoint's answers fade. Ten times slower from one moment to the next, it is three times
+/// slower on average after 2.5s.
+pub const LATENCY_DECAY: Duration = Duration::from_secs(5);
+
+/// With fewer answers than this nothing is said about an endpoint's latency.
+pub const MIN_ANSWERS: f64 = 10.0;
+
+/// With fewer peers than this nobody can say which of them is the odd one.
+pub const MIN_PEERS: usize = 2;
+
+/// How much slower an endpoint is at least, whatever the factor: below it a busy scheduler looks the same.
+pub const MIN_EXCESS: Duration = Duration::from_millis(5);
+
+/// By how many standard errors an endpoint has to be off. Latencies of mixed routes spread widely, and this is asked over and
+/// over: four are exceeded by chance once in thirty thousand times.
+const SURE: f64 = 4.0;
+
+/// How often the peers are looked at on behalf of one endpoint.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The longest ejection, however often the endpoint came back and failed.
 pub const LONGEST: Duration = Duration::from_secs(300);
@@ -39,11 +62,13 @@ pub enum Cause {
     Consecutive,
     /// The failed share of the window reached `failures`.
     FailureRate,
+    /// Its answers take `slow` times what those of its peers take.
+    Latency,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Cause; 2] = [Cause::Consecutive, Cause::FailureRate];
+    pub const ALL: [Cause; 3] = [Cause::Consecutive, Cause::FailureRate, Cause::Latency];
 
     /// The word of the metric label and the log.
     #[must_use]
@@ -51,6 +76,7 @@ impl Cause {
         match self {
             Cause::Consecutive => "consecutive",
             Cause::FailureRate => "failure_rate",
+            Cause::Latency => "latency",
         }
     }
 }
@@ -73,6 +99,8 @@ pub enum Verdict {
 pub struct Machine {
     settings: Settings,
     counts: Window<2>,
+    latency: Spread,
+    looked: Option<Instant>,
     run: u32,
     times: u32,
     out: Option<Out>,
@@ -95,6 +123,8 @@ impl Machine {
         Self {
             settings,
             counts: Window::new(WINDOW),
+            latency: Spread::new(LATENCY_DECAY),
+            looked: None,
             run: 0,
             times: 0,
             out: None,
@@ -121,6 +151,39 @@ impl Machine {
         })
     }
 
+    /// Takes in how long an answer took. True if its peers should be looked at now, for [`Machine::compare`].
+    pub fn answered(&mut self, took: Duration, now: Instant) -> bool {
+        self.pass_time(now);
+        if self.settings.slow.is_none() || self.out.is_some() {
+            return false;
+        }
+        self.latency.observe(octaves(took), now);
+        let due = self.looked.is_none_or(|looked| {
+            looked > now || now.saturating_duration_since(looked) >= LOOK_EVERY
+        });
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+
+    /// How long its answers take, as [`is_outlier`] reads it; none while it is out or has answered too little.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Option<Summary> {
+        let summary = self.latency.summary(now);
+        (summary.count >= MIN_ANSWERS && !self.is_out(now)).then_some(summary)
+    }
+
+    /// Holds its latency against that of its peers.
+    pub fn compare(&mut self, peers: &mut [Summary], now: Instant) -> Option<Verdict> {
+        self.pass_time(now);
+        let (own, factor) = (self.latency(now)?, self.settings.slow?);
+        is_outlier(own, peers, factor).then(|| Verdict::Eject {
+            for_: self.next_length(now),
+            cause: Cause::Latency,
+        })
+    }
+
     /// Carries out the verdict: the endpoint is out from `now`. Returns for how long.
     pub fn confirm(&mut self, now: Instant) -> Duration {
         self.pass_time(now);
@@ -132,6 +195,7 @@ impl Machine {
         self.out = Some(Out { since: now, length });
         self.run = 0;
         self.counts.clear();
+        self.latency.clear();
         length
     }
 
@@ -210,6 +274,32 @@ impl Machine {
 
 fn length(base: Duration, times: u32) -> Duration {
     base.saturating_mul(times.max(1)).min(LONGEST)
+}
+
+/// Latencies are compared as ratios, and one answer in a hundred that takes a second must not outweigh the rest: so by their
+/// logarithm. One octave is twice as long.
+fn octaves(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).max(1.0).log2()
+}
+
+fn micros(octaves: f64) -> f64 {
+    octaves.exp2()
+}
+
+/// Whether an endpoint answers `factor` times as slowly as the middle one of its peers, by [`MIN_EXCESS`] at least, and beyond
+/// what chance does to samples of this size. Means are geometric. Never with fewer than [`MIN_PEERS`] peers.
+#[must_use]
+pub fn is_outlier(own: Summary, peers: &mut [Summary], factor: f64) -> bool {
+    if peers.len() < MIN_PEERS {
+        return false;
+    }
+    peers.sort_unstable_by(|a, b| a.mean.total_cmp(&b.mean));
+    // Of an even number the slower of the two in the middle: the doubt is in favour of the endpoint.
+    let middle = peers[peers.len() / 2];
+    let off = own.mean - middle.mean;
+    let error = (own.variance / own.count + middle.variance / middle.count).sqrt();
+    let excess = micros(own.mean) - micros(middle.mean);
+    off >= factor.log2() && off > SURE * error && excess >= MIN_EXCESS.as_micros() as f64
 }
 
 /// Whether one more of `total` endpoints may be left out when `ejected` are out already. Never the last one, and never more

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::config::Settings;
 use super::machine::Cause;
 use super::machine::LONGEST;
+use super::machine::MIN_PEERS;
 use super::machine::Machine;
 use super::machine::Verdict;
 use super::machine::may_eject;
@@ -120,6 +121,150 @@ fn in_with_both_limits_off_stays_in() {
     for _ in 0..100 {
         assert_eq!(verdict(&mut machine, false, now), None);
     }
+}
+
+fn only_slow() -> Settings {
+    Settings {
+        slow: Some(3.0),
+        consecutive: None,
+        failures: None,
+        ..Settings::default()
+    }
+}
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Machines that have answered 100 times within a second, each in its own time.
+fn fleet(settings: &Settings, took: &[Duration]) -> (Vec<Machine>, Instant) {
+    let mut now = walk::start();
+    let mut fleet: Vec<Machine> = took
+        .iter()
+        .map(|_| Machine::new(settings.clone()))
+        .collect();
+    for _ in 0..100 {
+        now += millis(10);
+        for (machine, took) in fleet.iter_mut().zip(took) {
+            machine.answered(*took, now);
+        }
+    }
+    (fleet, now)
+}
+
+/// What the first says of itself against the others.
+fn compared(fleet: &mut [Machine], now: Instant) -> Option<(Duration, Cause)> {
+    let mut peers: Vec<_> = fleet[1..]
+        .iter()
+        .filter_map(|machine| machine.latency(now))
+        .collect();
+    let verdict = fleet[0].compare(&mut peers, now);
+    fleet[0].check_invariants(now);
+    verdict.map(|Verdict::Eject { for_, cause }| (for_, cause))
+}
+
+fn slow_among(settings: &Settings, took: &[u64]) -> Option<(Duration, Cause)> {
+    let took: Vec<_> = took.iter().copied().map(millis).collect();
+    let (mut fleet, now) = fleet(settings, &took);
+    compared(&mut fleet, now)
+}
+
+#[test]
+fn in_answers_slower_than_the_peers_eject() {
+    let told = Some((seconds(5), Cause::Latency));
+    assert_eq!(slow_among(&only_slow(), &[100, 10, 10]), told);
+    assert_eq!(slow_among(&only_slow(), &[31, 10, 10, 10]), told);
+    assert_eq!(slow_among(&only_slow(), &[29, 10, 10, 10]), None, "not 3x");
+    // Two of five are slow: the middle one still is not.
+    assert_eq!(slow_among(&only_slow(), &[100, 100, 10, 10, 10]), told);
+    assert_eq!(
+        slow_among(&only_slow(), &[100, 100, 100, 10]),
+        None,
+        "most are"
+    );
+    assert_eq!(slow_among(&only_slow(), &[10, 100, 100, 100]), None);
+}
+
+#[test]
+fn in_slow_answers_alone_say_nothing() {
+    assert_eq!(slow_among(&only_slow(), &[100]), None);
+    assert_eq!(slow_among(&only_slow(), &[100, 10]), None, "which is odd?");
+    assert_eq!(
+        slow_among(&Settings::default(), &[100, 10, 10]),
+        None,
+        "off"
+    );
+    assert_eq!(slow_among(&only_slow(), &[5, 1, 1]), None, "below 5ms more");
+    assert_eq!(
+        slow_among(&only_slow(), &[7, 1, 1]).map(|told| told.1),
+        Some(Cause::Latency)
+    );
+}
+
+#[test]
+fn in_too_few_or_too_old_answers_say_nothing() {
+    let settings = only_slow();
+    let (mut all, now) = fleet(&settings, &[millis(100), millis(10), millis(10)]);
+    let mut fresh = Machine::new(settings);
+    for _ in 0..9 {
+        fresh.answered(millis(100), now);
+    }
+    std::mem::swap(&mut all[0], &mut fresh);
+    assert_eq!(compared(&mut all, now), None, "nine answers");
+    std::mem::swap(&mut all[0], &mut fresh);
+    assert!(compared(&mut all, now).is_some());
+    assert_eq!(compared(&mut all, now + seconds(30)), None, "long ago");
+}
+
+#[test]
+fn in_peers_are_looked_at_now_and_then() {
+    let (mut machine, now) = (Machine::new(only_slow()), walk::start());
+    assert!(machine.answered(millis(1), now));
+    assert!(!machine.answered(millis(1), now + millis(249)));
+    assert!(machine.answered(millis(1), now + millis(250)));
+    assert!(
+        machine.answered(millis(1), now - seconds(60)),
+        "the clock stepped back"
+    );
+    let mut off = Machine::new(Settings::default());
+    assert!(!off.answered(millis(1), now), "nobody asked");
+}
+
+#[test]
+fn in_latency_is_forgotten_by_confirm() {
+    let (mut all, now) = fleet(&only_slow(), &[millis(100), millis(10), millis(10)]);
+    assert!(compared(&mut all, now).is_some());
+    all[0].confirm(now);
+    assert_eq!(all[0].latency(now), None, "it is out");
+    assert!(!all[0].answered(millis(100), now), "dropped");
+    assert_eq!(compared(&mut all, now + seconds(6)), None, "back, and new");
+}
+
+/// One in ten answers takes a thousand times as long, at every endpoint alike: none is the odd one.
+#[test]
+fn in_what_chance_does_to_mixed_routes_ejects_nobody() {
+    let mut looks = 0u32;
+    let mut wrong = 0u32;
+    walk::seeds(|draws| {
+        let mut fleet: Vec<Machine> = (0..4).map(|_| Machine::new(only_slow())).collect();
+        let mut now = walk::start();
+        for _ in 0..400 {
+            now += millis(draws.below(20));
+            let place = draws.below(4) as usize;
+            let took = if draws.chance(0.1) { 1000 } else { 1 };
+            if fleet[place].answered(millis(took), now) {
+                fleet.swap(0, place);
+                wrong += u32::from(compared(&mut fleet, now).is_some());
+                looks += 1;
+            }
+        }
+    });
+    let alone = std::env::var("OUTRIDER_SEED").is_ok();
+    assert!(alone || looks > 10_000, "{looks}");
+    assert!(
+        f64::from(wrong) <= f64::from(looks) * 1e-3,
+        "{wrong} of {looks}"
+    );
 }
 
 #[test]
@@ -256,6 +401,7 @@ fn walk_holds_every_invariant() {
         let settings = Settings {
             consecutive: draws.chance(0.7).then_some(1 + draws.below(8) as u32),
             failures: draws.chance(0.7).then_some(0.1 + 0.9 * draws.unit()),
+            slow: draws.chance(0.7).then_some(1.5 + 5.0 * draws.unit()),
             base: Duration::from_millis(10 + draws.below(300_000)),
             ..Settings::default()
         };
@@ -272,11 +418,23 @@ fn walk_holds_every_invariant() {
             let place = draws.below(fleet.len() as u64) as usize;
             let was_out = fleet[place].is_out(now);
             let ok = !draws.chance(failing);
-            let told = fleet[place].record(ok, now);
+            let failed = fleet[place].record(ok, now);
             assert!(
-                told.is_none() || (!ok && !was_out),
+                failed.is_none() || (!ok && !was_out),
                 "ejected for a success, or twice"
             );
+            let took = millis(draws.below(100) * (place as u64 + 1));
+            let slow = (ok && fleet[place].answered(took, now)).then(|| {
+                let others = (0..fleet.len()).filter(|other| *other != place);
+                let mut peers: Vec<_> = others.filter_map(|i| fleet[i].latency(now)).collect();
+                let verdict = fleet[place].compare(&mut peers, now);
+                assert!(
+                    verdict.is_none() || (!was_out && peers.len() >= MIN_PEERS),
+                    "ejected for slowness without peers, or twice"
+                );
+                verdict
+            });
+            let told = failed.or(slow.flatten());
             let out = fleet.iter().filter(|machine| machine.is_out(now)).count();
             if told.is_some() && may_eject(out, fleet.len(), share) {
                 fleet[place].confirm(now);
