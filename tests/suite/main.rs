@@ -31,4 +31,5 @@ mod path_seen;
 mod path_stream;
 mod path_timeout;
 mod path_tunnel;
+mod sim;
 mod support_works;
