@@ -74,10 +74,21 @@ fn end(out: &mut String, chain: &Chain, paint: Paint) {
             "one hop retries".to_owned(),
             chain.worst_of_one().to_string(),
             load(chain.load_of_one()),
-            "every service passes `retry-attempt` on and `outrider-no-retry` back".to_owned(),
+            coordination(chain),
         ],
     ];
     table(out, &rows, 1, paint);
+}
+
+/// What has to hold for one hop only to retry.
+fn coordination(chain: &Chain) -> String {
+    let deaf = chain.hops.iter().filter(|hop| !hop.tells);
+    let deaf: Vec<&str> = deaf.map(|hop| hop.caller.as_str()).collect();
+    if deaf.is_empty() {
+        "every service passes `retry-attempt` on and `outrider-no-retry` back".to_owned()
+    } else {
+        format!("never: `hops.retry` is off at {}", deaf.join(", "))
+    }
 }
 
 /// `1.2` with two digits at most.

@@ -46,6 +46,8 @@ pub struct Hop {
     pub caller: String,
     /// Each route to the next service; at the last hop, all routes.
     pub routes: Vec<HopRoute>,
+    /// Whether it tells the others who retries, and hears them (docs/hops.md).
+    pub tells: bool,
 }
 
 /// One route of a hop.
@@ -326,6 +328,10 @@ impl Way {
             caller: caller
                 .map_or_else(|| policy.service.clone(), |path| path.display().to_string()),
             routes,
+            tells: policy
+                .hops
+                .as_ref()
+                .is_some_and(|hops| hops.retry && hops.mode.enforces()),
         }
     }
 
@@ -435,7 +441,7 @@ fn for_nobody(caller: &Hop, callee: &Hop) -> Vec<(String, String)> {
             text(left),
         );
         let hint = format!(
-            "wait longer here, or give `{name}` less than {} there",
+            "wait longer here, or give `{name}` less than {} there; a service that passes `x-request-deadline` on ends in time",
             text(waits)
         );
         (!left.is_zero()).then_some((message, hint))

@@ -116,6 +116,19 @@ fn what_does_not_retry_does_not_multiply() {
 }
 
 #[test]
+fn hops_that_do_not_tell_each_other_are_known() {
+    let tells = |hops: &str| chained(&[&format!("upstream: next.shop\n{hops}\n")]).hops[0].tells;
+    assert!(tells(""));
+    for off in [
+        "hops: off",
+        "hops: { retry: off }",
+        "hops: { mode: shadow }",
+    ] {
+        assert!(!tells(off), "{off}");
+    }
+}
+
+#[test]
 fn a_budget_cannot_give_more_than_max_allows() {
     let found =
         chained(&["upstream: next.shop\nretry: { max: 1, budget: { share: 100%, floor: 0/s } }\n"]);

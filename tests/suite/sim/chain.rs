@@ -5,7 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::Response;
+use outrider::http::Fault;
 use outrider::http::Reason;
+use outrider::http::ResponseBody;
+use outrider::http::hops;
+use outrider::http::hops::Terms;
+use outrider::kit::mode::Mode;
 use outrider::policy::breaker;
 use outrider::policy::retry;
 
@@ -17,26 +23,45 @@ use super::offer;
 use super::simulate;
 use super::takes;
 
-const RATE: u32 = 200;
+/// Enough that the floor of a budget, 10 retries a second, is little beside it.
+const RATE: u32 = 400;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// An application that calls the next service and answers what came of it.
-fn application(outbound: Door) -> Door {
+/// An application that calls the next service and answers what came of it. One that `copies` hands on what hops tell each
+/// other, as it does with trace context.
+fn application(outbound: Door, copies: bool) -> Door {
     Door::of(move |from| {
         let outbound = outbound.clone();
         async move {
             takes(Duration::from_millis(1), &from.trail).await;
-            let outcome = outbound.send(call(HeaderMap::new())).await;
-            let response =
-                outcome.unwrap_or_else(|fault| outrider::http::answer(&fault, None, false));
+            let mut headers = HeaderMap::new();
+            let attempt = from.head.headers.get(&hops::RETRY_ATTEMPT);
+            if let Some(attempt) = attempt.filter(|_| copies) {
+                headers.insert(&hops::RETRY_ATTEMPT, attempt.clone());
+            }
+            let outcome = outbound.send(call(headers)).await;
+            let mut response = outcome.unwrap_or_else(|fault| answer_of(&fault));
+            if !copies {
+                response.headers_mut().remove(&hops::NO_RETRY);
+            }
             takes(Duration::ZERO, &from.trail).await;
             Ok(response)
         }
     })
 }
 
+/// What an outrider makes of a fault on its way out.
+fn answer_of(fault: &Fault) -> Response<ResponseBody> {
+    let mut response = outrider::http::answer(fault, None, false);
+    let own = fault.reason.forbids_retry().then(|| fault.reason.word());
+    if let Some(why) = fault.no_retry.or(own) {
+        hops::forbid_retry(response.headers_mut(), why, false);
+    }
+    response
+}
+
 /// How many calls reach a dead leaf for each one offered to the first of three outriders.
-fn load_on_a_dead_leaf(rooms: fn() -> Rooms, time: Duration) -> Vec<f64> {
+fn load_on_a_dead_leaf(rooms: fn() -> Rooms, copies: bool, time: Duration) -> Vec<f64> {
     simulate(move |_| async move {
         let seen = Rc::new(Cell::new(0u32));
         let counted = Rc::clone(&seen);
@@ -48,8 +73,8 @@ fn load_on_a_dead_leaf(rooms: fn() -> Rooms, time: Duration) -> Vec<f64> {
             }
         });
         let last = rooms().before(leaf);
-        let second = rooms().before(application(last));
-        let first = rooms().before(application(second));
+        let second = rooms().before(application(last, copies));
+        let first = rooms().before(application(second, copies));
         let offered = offer(&first, RATE, time, |outcome, _| {
             let failed = outcome.map_or(true, |response| response.status().is_server_error());
             assert!(failed, "a dead leaf answers nobody");
@@ -63,6 +88,15 @@ fn retries() -> retry::Settings {
     retry::Settings {
         max: 3,
         ..retry::Settings::default()
+    }
+}
+
+/// What hops tell each other, obeyed.
+fn told() -> Terms {
+    Terms {
+        trusted: true,
+        deadline: Some(Mode::Enforce),
+        retry: Some(Mode::Enforce),
     }
 }
 
@@ -81,6 +115,7 @@ fn a_chain_with_a_dead_leaf_does_not_multiply_calls() {
             retry: Some(without_budget()),
             ..Rooms::default()
         },
+        false,
         Duration::from_secs(1),
     );
     let budgets = load_on_a_dead_leaf(
@@ -88,6 +123,7 @@ fn a_chain_with_a_dead_leaf_does_not_multiply_calls() {
             retry: Some(retries()),
             ..Rooms::default()
         },
+        false,
         MINUTE,
     );
     let built_in = load_on_a_dead_leaf(
@@ -96,10 +132,20 @@ fn a_chain_with_a_dead_leaf_does_not_multiply_calls() {
             breaker: Some(Rooms::breaker(breaker::Settings::default())),
             ..Rooms::default()
         },
+        false,
+        MINUTE,
+    );
+    let told = load_on_a_dead_leaf(
+        || Rooms {
+            retry: Some(retries()),
+            hops: told(),
+            ..Rooms::default()
+        },
+        true,
         MINUTE,
     );
     println!(
-        "sim chain: 3 hops, dead leaf, load on it per call offered: naive {naive:.2?}, budgets alone {budgets:.2?}, budgets and breakers {built_in:.3?}"
+        "sim chain: 3 hops, dead leaf, load on it per call offered: naive {naive:.2?}, budgets alone {budgets:.2?}, budgets and hops that tell each other {told:.3?}, budgets and breakers {built_in:.3?}"
     );
     for load in naive {
         assert!((load - 64.0).abs() < 1e-9, "4 x 4 x 4, not {load}");
@@ -110,7 +156,7 @@ fn a_chain_with_a_dead_leaf_does_not_multiply_calls() {
         let bound = 1.728 + 36.4 / 0.9 / f64::from(RATE);
         assert!(load <= bound, "{load} above {bound}");
     }
-    for load in built_in {
+    for load in told.into_iter().chain(built_in) {
         assert!(load <= 1.25, "{load}");
     }
 }
