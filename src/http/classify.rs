@@ -1,6 +1,7 @@
 //! What an outcome says about the upstream's health. Asked by every room that judges an upstream.
 
 use http::Response;
+use http::StatusCode;
 
 use crate::http::Ended;
 use crate::http::Fault;
@@ -10,6 +11,7 @@ use crate::http::ResponseBody;
 use crate::http::Sent;
 use crate::http::grpc_status_of;
 use crate::http::is_grpc;
+use crate::http::response_body::GRPC_DEADLINE_EXCEEDED;
 
 /// The upstream's part in an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +35,25 @@ impl Health {
     }
 
     fn of_response(response: &Response<ResponseBody>) -> Option<Self> {
+        let is_hurried = response.body().is_hurried();
         if response.status().is_server_error() {
-            return Some(Self::Bad);
+            let is_late = response.status() == StatusCode::GATEWAY_TIMEOUT;
+            return Some(if is_late && is_hurried {
+                Self::Neutral
+            } else {
+                Self::Bad
+            });
         }
         if !is_grpc(response.headers()) {
             return Some(Self::Good);
         }
         // A trailers-only response carries the status among the headers.
-        grpc_status_of(response.headers()).map(Self::of_grpc)
+        let code = grpc_status_of(response.headers())?;
+        Some(if code == GRPC_DEADLINE_EXCEEDED && is_hurried {
+            Self::Neutral
+        } else {
+            Self::of_grpc(code)
+        })
     }
 
     /// The health that a gRPC body shows once it has ended.
@@ -52,17 +65,16 @@ impl Health {
             } => Self::of_grpc(code),
             // No status at all is a broken answer, by the gRPC protocol.
             Ended::Complete { grpc_status: None } | Ended::Failed(_) => Self::Bad,
-            Ended::Dropped => Self::Neutral,
+            Ended::Hurried | Ended::Dropped => Self::Neutral,
         }
     }
 
     fn of_grpc(code: u8) -> Self {
-        const DEADLINE_EXCEEDED: u8 = 4;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
         const DATA_LOSS: u8 = 15;
         match code {
-            DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS => Self::Bad,
+            GRPC_DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS => Self::Bad,
             _ => Self::Good,
         }
     }

@@ -120,6 +120,8 @@ impl Reason {
             self.word(),
             "breaker_open"
                 | "deadline"
+                | "try_timeout"
+                | "pool_timeout"
                 | "limit"
                 | "bulkhead_full"
                 | "bulkhead_timeout"

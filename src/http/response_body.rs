@@ -15,6 +15,9 @@ use hyper::body::Incoming;
 use crate::http::Fault;
 use crate::http::Reason;
 
+/// The gRPC status of a call whose time was up.
+pub(super) const GRPC_DEADLINE_EXCEEDED: u8 = 4;
+
 /// How a response body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -25,6 +28,8 @@ pub enum Ended {
     },
     /// The upstream ended it part-way, or it fell silent.
     Failed(Reason),
+    /// The server said that its time was up, and its caller had left it too little: see [`ResponseBody::hurry`].
+    Hurried,
     /// The client went away first.
     Dropped,
 }
@@ -38,6 +43,7 @@ pub struct ResponseBody {
     peeked: Option<Box<Frame<Bytes>>>,
     on_end: Vec<OnEnd>,
     grpc_status: Option<u8>,
+    hurried: bool,
 }
 
 enum Kind {
@@ -58,6 +64,7 @@ impl ResponseBody {
             peeked: None,
             on_end: Vec::new(),
             grpc_status: None,
+            hurried: false,
         }
     }
 
@@ -115,6 +122,17 @@ impl ResponseBody {
         self.on_end.push(Box::new(f));
     }
 
+    /// Notes that the caller had left the upstream much less time than policy gives: that it ran out says nothing then.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Whether [`ResponseBody::hurry`] was called.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.hurried
+    }
+
     /// Reads one frame ahead. A trailers frame seen so is given back by [`ResponseBody::peeked_trailers`]; no frame is
     /// lost.
     ///
@@ -154,6 +172,14 @@ impl ResponseBody {
     }
 
     fn end(&mut self, how: Ended) {
+        let out_of_time = Ended::Complete {
+            grpc_status: Some(GRPC_DEADLINE_EXCEEDED),
+        };
+        let how = if self.hurried && how == out_of_time {
+            Ended::Hurried
+        } else {
+            how
+        };
         for f in self.on_end.drain(..) {
             f(how);
         }

@@ -162,11 +162,55 @@ fn health_is_about_the_upstream_and_nobody_else() {
     ] {
         assert_eq!(Health::of(&outcome), expected, "{:?}", outcome.err());
     }
+    let hurried = |status, grpc| {
+        let mut response = self::answered(status, grpc);
+        response.body_mut().hurry();
+        Health::of(&Ok(response))
+    };
+    assert_eq!(hurried(504, None), Some(Health::Neutral));
+    assert_eq!(hurried(200, Some("4")), Some(Health::Neutral));
+    assert_eq!(hurried(503, None), Some(Health::Bad));
+    assert_eq!(hurried(200, Some("14")), Some(Health::Bad));
+    assert_eq!(hurried(200, None), Some(Health::Good));
     let of_end = |grpc_status| Health::of_end(Ended::Complete { grpc_status });
     assert_eq!(of_end(Some(0)), Health::Good);
     assert_eq!(of_end(Some(13)), Health::Bad);
     assert_eq!(of_end(None), Health::Bad, "no status is a broken answer");
     assert_eq!(Health::of_end(Ended::Dropped), Health::Neutral);
+    assert_eq!(Health::of_end(Ended::Hurried), Health::Neutral);
+}
+
+#[tokio::test]
+async fn a_server_that_was_hurried_may_say_that_its_time_is_up() {
+    for (status, hurried, expected) in [
+        (4, true, Ended::Hurried),
+        (
+            4,
+            false,
+            Ended::Complete {
+                grpc_status: Some(4),
+            },
+        ),
+        (
+            14,
+            true,
+            Ended::Complete {
+                grpc_status: Some(14),
+            },
+        ),
+    ] {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(status));
+        let stream = http_body_util::Empty::<Bytes>::new()
+            .with_trailers(std::future::ready(Some(Ok(trailers))))
+            .map_err(|never| match never {});
+        let (mut body, ends) = noted(ResponseBody::driven(stream));
+        if hurried {
+            body.hurry();
+        }
+        body.collect().await.expect("it is whole");
+        assert_eq!(*ends.borrow(), [expected]);
+    }
 }
 
 /// A body that notes how it ended.

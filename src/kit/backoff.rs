@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// The least time that a try is begun with, or worth waiting for. Shorter than one turn of a timer, and than a round trip in
+/// most networks: the caller would be gone before the answer.
+pub const LEAST_TRY: Duration = Duration::from_millis(1);
+
 /// The `backoff` block of a retry, with every value filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackoffSettings {

@@ -275,6 +275,49 @@ fn walk_budget_holds_in_every_window() {
     });
 }
 
+/// A storm takes whatever it can get at every moment, and no window, wherever it begins, has more than its share.
+#[test]
+fn walk_budget_a_storm_gets_no_more_than_the_share_of_any_window() {
+    walk::seeds(|draws| {
+        let settings = BudgetSettings {
+            share: draws.unit(),
+            over: millis(1000 + draws.below(10_000)),
+            floor_per_s: draws.below(3) as f64,
+        };
+        let floor = settings.floor_per_s * settings.over.as_secs_f64();
+        let mut budget = Budget::new(&settings);
+        let mut now = walk::start();
+        let (mut requests, mut retries) = (Vec::new(), Vec::new());
+        for _ in 0..60 {
+            now += draws.pause() / 4;
+            for _ in 0..draws.below(20) {
+                budget.deposit(now);
+                requests.push(now);
+            }
+            while budget.withdraw(now) {
+                retries.push(now);
+                assert!(retries.len() < 100_000, "a budget without an end");
+            }
+        }
+        // What the budget forgets it forgets in tenths, so it answers for nine of them.
+        let answered = settings.over.mul_f64(0.9);
+        for begin in &retries {
+            let end = *begin + answered;
+            let got = retries
+                .iter()
+                .filter(|at| (*begin..end).contains(at))
+                .count();
+            let last = retries.iter().rfind(|at| **at < end).unwrap_or(begin);
+            let paid = requests
+                .iter()
+                .filter(|at| **at <= *last && *last - **at < settings.over)
+                .count();
+            let most = settings.share * paid as f64 + floor;
+            assert!(got as f64 <= most + 1e-6, "{got} retries, {most} allowed");
+        }
+    });
+}
+
 #[test]
 fn ewma_jumps_to_a_worse_sample_and_comes_back_slowly() {
     let now = walk::start();

@@ -23,7 +23,9 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::RequestBody;
 use crate::http::ResponseBody;
+use crate::http::Sent;
 use crate::http::Trail;
+use crate::http::hops::Terms;
 use crate::kit::mode::Mode;
 use crate::policy::breaker;
 use crate::policy::breaker::machine::State;
@@ -385,6 +387,121 @@ async fn a_client_error_is_no_failure() {
     }
     assert_eq!(upstream.tries(), 50);
     assert_eq!(rooms.breaker().state(clock::now()), State::Closed);
+}
+
+/// A call of a trusted peer with these fields.
+fn told(fields: &[(&'static str, &'static str)]) -> Call {
+    let mut call = call(Method::GET);
+    for (name, value) in fields {
+        let value = http::HeaderValue::from_static(value);
+        call.head.headers.insert(*name, value);
+    }
+    call.trail.terms.set(Terms {
+        trusted: true,
+        deadline: Some(Mode::Enforce),
+        retry: Some(Mode::Enforce),
+    });
+    call
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hurried_caller_opens_no_breaker() {
+    let once = retry::Settings {
+        max: 0,
+        ..generous()
+    };
+    let judge = breaker::Settings {
+        consecutive: Some(20),
+        ..breaker::Settings::default()
+    };
+    let rooms = Rooms::new(once).with_breaker(judge);
+    let hanging = Upstream::playing(&[Step::Hang]);
+    let began = clock::now();
+    for _ in 0..30 {
+        let hurry = told(&[("x-request-deadline", "5ms")]);
+        let outcome = rooms.around(hanging.clone()).call(hurry).await;
+        assert_eq!(reason(&outcome), Some(Reason::Deadline));
+    }
+    assert!(clock::now() - began < Duration::from_millis(300));
+    // Told so little time, a server may answer that it is up.
+    let late = Upstream::playing(&[Step::Answer(504)]);
+    for _ in 0..30 {
+        let hurry = told(&[("x-request-deadline", "5ms")]);
+        let outcome = rooms.around(late.clone()).call(hurry).await;
+        assert_eq!(status(&outcome), 504);
+    }
+    assert_eq!(rooms.breaker().state(clock::now()), State::Closed);
+    for _ in 0..20 {
+        let patient = told(&[("x-request-deadline", "4s")]);
+        rooms.around(hanging.clone()).call(patient).await.err();
+    }
+    assert_eq!(rooms.breaker().state(clock::now()), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_for_which_no_time_is_left_is_not_begun() {
+    let busy = Step::AnswerWith(503, "retry-after", "1");
+    let upstream = Upstream::playing(&[busy]);
+    let mut settings = generous();
+    settings.backoff.jitter = retry::config::Jitter::None;
+    settings.backoff.base = Duration::from_millis(1);
+    // The wait is over half a millisecond before the deadline: the answer there is beats the one that cannot come.
+    let call = told(&[("x-request-deadline", "1001.5ms")]);
+    let trail = Rc::clone(&call.trail);
+    let rooms = Rooms::new(settings);
+    let outcome = rooms.around(upstream.clone()).call(call).await;
+    assert_eq!((status(&outcome), upstream.tries()), (503, 1));
+    assert_eq!(trail.retry_skipped.get(), Some("no_time"));
+    let said = outcome.expect("the answer there is");
+    assert_eq!(said.headers()["outrider-no-retry"], "no_time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_or_try_that_comes_too_late_is_not_begun() {
+    let upstream = Upstream::playing(&[Step::Answer(200)]);
+    let rooms = Rooms::new(generous());
+    let late = |since_ms| {
+        let call = told(&[]);
+        // Held up so long by the rooms outside, or by the wait for a retry.
+        let now = call.trail.started + Duration::from_millis(since_ms);
+        call.trail.stamp(now);
+        call
+    };
+    let outcome = rooms.around(upstream.clone()).call(late(5000)).await;
+    assert_eq!(reason(&outcome), Some(Reason::Deadline));
+    assert!(outcome.is_err_and(|fault| fault.sent == Sent::No));
+    let call = late(5000);
+    let deadline = call.trail.started + Duration::from_secs(5);
+    call.trail.deadline.set(Some(deadline));
+    let metrics = deadline::metrics::Metrics::new(&rooms.telemetry, "u", "*");
+    let layer = deadline::TryLayer::new(rooms.deadline.clone(), Arc::new(metrics));
+    let outcome = layer.layer(upstream.clone()).call(call).await;
+    assert_eq!(reason(&outcome), Some(Reason::Deadline));
+    assert_eq!(upstream.tries(), 0);
+    let outcome = rooms.around(upstream.clone()).call(late(4999)).await;
+    assert_eq!(status(&outcome), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_retry_of_another_hop_is_not_retried() {
+    let upstream = Upstream::playing(&[Step::Answer(503)]);
+    let call = told(&[("retry-attempt", "1")]);
+    let trail = Rc::clone(&call.trail);
+    let outcome = Rooms::new(generous())
+        .around(upstream.clone())
+        .call(call)
+        .await;
+    assert_eq!((status(&outcome), upstream.tries()), (503, 1));
+    assert_eq!(trail.retry_skipped.get(), Some("hop_retries"));
+    // Nothing of it was sent: nobody has seen it.
+    let refused = Step::Fail(Fault::unsent(Reason::ConnectRefused));
+    let upstream = Upstream::playing(&[refused, Step::Answer(200)]);
+    let call = told(&[("retry-attempt", "1")]);
+    let outcome = Rooms::new(generous())
+        .around(upstream.clone())
+        .call(call)
+        .await;
+    assert_eq!((status(&outcome), upstream.tries()), (200, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,6 +134,32 @@ async fn an_impatient_caller_ends_its_call_and_blames_nobody() {
 }
 
 #[tokio::test]
+async fn a_grpc_server_that_was_hurried_is_not_blamed_either() {
+    for act in [H2Act::grpc(b"", 4), H2Act::grpc_only(4)] {
+        let origin = H2Origin::start(move |_, _| act.clone()).await;
+        let settings = "timeout: 24h\nretry: off\nbreaker: { consecutive: 2 }";
+        let proxy = Setup::shop(&[origin.addr], settings).start().await;
+        let client = H2::connect(proxy.outbound).await;
+        let call = |timeout: Option<&'static str>| {
+            let mut request = h2client::grpc("/a.B/C", b"");
+            if let Some(text) = timeout {
+                let value = http::HeaderValue::from_static(text);
+                request.headers_mut().insert("grpc-timeout", value);
+            }
+            client.call(request)
+        };
+        for _ in 0..6 {
+            assert_eq!(call(Some("1H")).await.grpc_status(), Some("4"));
+        }
+        assert_eq!(origin.requests(), 6);
+        for _ in 0..2 {
+            assert_eq!(call(None).await.grpc_status(), Some("4"));
+        }
+        assert_eq!(call(None).await.reason(), Some("breaker_open"));
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_in_time_is_not_begun() {
     let origin = Origin::always(Answer::ok("x")).await;
     let proxy = Setup::shop(&[origin.addr], "").start().await;

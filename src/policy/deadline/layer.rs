@@ -239,7 +239,13 @@ impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut this = self.project();
-        if let Poll::Ready(outcome) = this.inner.poll(cx) {
+        if let Poll::Ready(mut outcome) = this.inner.poll(cx) {
+            // It was told how little time it has, and may have answered that this was too little.
+            if *this.is_hurried
+                && let Ok(response) = &mut outcome
+            {
+                response.body_mut().hurry();
+            }
             return Poll::Ready(outcome);
         }
         loop {

@@ -19,7 +19,7 @@
 //!
 //! | given | a call or try |
 //! |---|---|
-//! | less than [`LEAST`] remains | is not begun |
+//! | less than [`LEAST_TRY`] remains | is not begun |
 //! | the caller left it less than half of what policy gives | is begun, and being late is nobody's failure |
 //! | otherwise | is begun, and being late is the upstream's failure |
 
@@ -27,6 +27,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::config::Settings;
+use crate::kit::backoff::LEAST_TRY;
 
 /// The least time that a computed share gives a try. Below this a try fails because it is short, not because the
 /// upstream is slow, and every retry only adds load.
@@ -42,10 +43,6 @@ pub fn try_limit(settings: &Settings, remaining: Duration, tries_left: u32) -> D
         .min(remaining)
 }
 
-/// The least time that work is begun with. Shorter than one turn of a timer, and than a round trip in most networks: the
-/// caller would be gone before the answer.
-pub const LEAST: Duration = Duration::from_millis(1);
-
 /// How long a call may take, where its caller still waits for `caller`.
 #[must_use]
 pub fn total(settings: &Settings, caller: Option<Duration>) -> Duration {
@@ -55,7 +52,7 @@ pub fn total(settings: &Settings, caller: Option<Duration>) -> Duration {
 /// Whether there is no time to begin anything.
 #[must_use]
 pub fn is_hopeless(remaining: Duration) -> bool {
-    remaining < LEAST
+    remaining < LEAST_TRY
 }
 
 /// Whether a try that ends after `limit` says nothing about the upstream, because its caller was in a hurry: policy alone

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::machine::Elapsed;
-use super::machine::LEAST;
 use super::machine::TRY_FLOOR;
 use super::machine::Upload;
 use super::machine::is_hopeless;
@@ -12,6 +11,7 @@ use super::machine::is_hurried;
 use super::machine::on_elapsed;
 use super::machine::total;
 use super::machine::try_limit;
+use crate::kit::backoff::LEAST_TRY;
 use crate::kit::walk;
 
 fn millis(count: u64) -> Duration {
@@ -93,8 +93,10 @@ fn a_caller_can_only_shorten() {
 #[test]
 fn less_than_the_least_is_not_begun() {
     assert!(is_hopeless(Duration::ZERO));
-    assert!(is_hopeless(LEAST.saturating_sub(Duration::from_nanos(1))));
-    assert!(!is_hopeless(LEAST));
+    assert!(is_hopeless(
+        LEAST_TRY.saturating_sub(Duration::from_nanos(1))
+    ));
+    assert!(!is_hopeless(LEAST_TRY));
 }
 
 #[test]

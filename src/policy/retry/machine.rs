@@ -11,7 +11,7 @@
 //! | ours? | the hop before us is retrying this call already, and the request may have been sent | stop: `hop_retries` |
 //! | tries left? | `max` extra tries were made | stop: `exhausted` |
 //! | replayable? | the body is gone or was larger than `replay` | stop: `body_too_large` |
-//! | time left? | the wait (a gRPC pushback; else back-off, after `Retry-After` where it is honoured) would use up what remains | stop: `no_time` |
+//! | time left? | the wait (a gRPC pushback; else back-off, after `Retry-After` where it is honoured) would leave less than 1 ms of what remains | stop: `no_time` |
 //! | | otherwise | retry after the wait |
 //!
 //! The budget is asked last, by the skin, for asking it spends it.
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::config::Methods;
 use super::config::Settings;
+use crate::kit::backoff::LEAST_TRY;
 use crate::kit::date;
 
 /// How a try ended, as far as retrying is concerned.
@@ -192,7 +193,7 @@ pub fn judge(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Decision 
         return Decision::Stop(WhyNot::BodyTooLarge);
     }
     let after = wait(settings, attempt, draw);
-    if after >= attempt.remaining {
+    if after.saturating_add(LEAST_TRY) > attempt.remaining {
         return Decision::Stop(WhyNot::NoTime);
     }
     Decision::Retry { after }

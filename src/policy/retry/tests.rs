@@ -278,6 +278,8 @@ fn replayable_stops_a_body_that_is_gone() {
 fn time_left_stops_a_wait_that_uses_it_up() {
     retries(but(|a| a.remaining = millis(26)), 25);
     stops(but(|a| a.remaining = millis(25)), WhyNot::NoTime);
+    let hardly = millis(26) - Duration::from_nanos(1);
+    stops(but(|a| a.remaining = hardly), WhyNot::NoTime);
     stops(but(|a| a.remaining = Duration::ZERO), WhyNot::NoTime);
 }
 
