@@ -23,6 +23,7 @@ use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::kit::mode::Mode;
 use crate::policy::breaker;
+use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
@@ -50,6 +51,8 @@ pub struct Parts {
     )>,
     /// The breaker, and how this route obeys it; `None` is off.
     pub breaker: Option<(Arc<breaker::Breaker>, Mode)>,
+    /// The bulkhead, and how this route obeys it; `None` is off.
+    pub bulkhead: Option<(Arc<bulkhead::Bulkhead>, Mode)>,
     /// Ejection of the upstream; `None` is off.
     pub ejector: Option<Arc<eject::Ejector>>,
     /// The endpoints.
@@ -64,9 +67,11 @@ pub struct Parts {
 pub type Stack = Observe<
     correlation::Correlation<
         deadline::Deadline<
-            retry::Retry<
-                correlation::TrySpan<
-                    breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
+            bulkhead::Bounded<
+                retry::Retry<
+                    correlation::TrySpan<
+                        breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
+                    >,
                 >,
             >,
         >,
@@ -91,6 +96,8 @@ pub fn build(parts: Parts) -> Stack {
             parts.deadline.clone(),
             Arc::clone(&parts.expiries),
         ))
+        // Counts calls, not tries, and waits within the deadline. Outside retry, so that its refusal is not repeated.
+        .layer(bulkhead::BulkheadLayer::new(parts.bulkhead))
         // Outside everything that judges a single try. A breaker's refusal comes through and is not repeated.
         .layer(retry::RetryLayer::new(parts.retry))
         // --- from here on once for each try ---

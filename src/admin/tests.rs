@@ -18,6 +18,7 @@ use super::*;
 use crate::endpoint::health;
 use crate::kit::walk;
 use crate::policy::breaker;
+use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
@@ -404,6 +405,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = deadline::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = breaker::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");
     let _ = health::metrics::Metrics::new(&telemetry, "pay");
     telemetry.families().into_iter().collect()

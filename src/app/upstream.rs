@@ -28,6 +28,8 @@ use crate::kit::mode::Mode;
 use crate::policy::breaker;
 use crate::policy::breaker::Breaker;
 use crate::policy::breaker::config::Scope;
+use crate::policy::bulkhead;
+use crate::policy::bulkhead::Bulkhead;
 use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::eject::Ejector;
@@ -71,6 +73,8 @@ pub struct Route {
     pub matcher: Option<Matcher>,
     /// The breaker and this route's mode of obeying it.
     pub breaker: Option<(Arc<Breaker>, Mode)>,
+    /// The bulkhead and this route's mode of obeying it.
+    pub bulkhead: Option<(Arc<Bulkhead>, Mode)>,
     /// The budget that its retries are taken from.
     pub budget: Option<Arc<Budget>>,
     /// What is counted about its retries.
@@ -182,6 +186,9 @@ impl Live {
             if let Some((breaker, _)) = &route.breaker {
                 breaker.refresh(now);
             }
+            if let Some((bulkhead, _)) = &route.bulkhead {
+                bulkhead.refresh();
+            }
             if let Some(budget) = &route.budget {
                 route.retries.budget_left(budget.left());
             }
@@ -217,6 +224,7 @@ impl Live {
                 json!({
                     "route": route.policy.name,
                     "breaker": breaker.map(|(breaker, _)| breaker.describe(now)),
+                    "bulkhead": route.bulkhead.as_ref().map(|(bulkhead, _)| bulkhead.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                 })
             })
@@ -306,14 +314,22 @@ impl Routes<'_> {
             .as_ref()
             .map(|settings| self.breaker("*", settings));
         let base_budget = base.retry.as_ref().map(|retry| self.budget("*", retry));
+        let shared_limit = match upstream {
+            Some(upstream) => upstream.bulkhead.as_ref(),
+            None => fallback
+                .bulkhead
+                .as_ref()
+                .map(|bulkhead| &bulkhead.settings),
+        };
+        let room = shared_limit.map(|settings| self.bulkhead("*", settings));
         let mut routes: Vec<_> = own
             .iter()
-            .map(|route| self.one(route, shared.as_ref(), base_budget.as_ref()))
+            .map(|route| self.one(route, shared.as_ref(), base_budget.as_ref(), room.as_ref()))
             .collect();
         routes.sort_by_key(|route| {
             std::cmp::Reverse(route.matcher.as_ref().map(Matcher::specificity))
         });
-        routes.push(self.one(base, shared.as_ref(), base_budget.as_ref()));
+        routes.push(self.one(base, shared.as_ref(), base_budget.as_ref(), room.as_ref()));
         routes
     }
 
@@ -322,6 +338,7 @@ impl Routes<'_> {
         route: &config::Route,
         shared: Option<&Arc<Breaker>>,
         base_budget: Option<&Arc<Budget>>,
+        room: Option<&Arc<Bulkhead>>,
     ) -> Route {
         let breaker = route.breaker.as_ref().map(|settings| {
             let breaker = match (settings.scope, shared) {
@@ -334,10 +351,18 @@ impl Routes<'_> {
             Some(base) if *base.settings() == retry.budget => Arc::clone(base),
             _ => self.budget(&route.name, retry),
         });
+        let bulkhead = route.bulkhead.as_ref().map(|own| {
+            let bulkhead = match room {
+                Some(shared) if !own.is_own => Arc::clone(shared),
+                _ => self.bulkhead(&route.name, &own.settings),
+            };
+            (bulkhead, own.settings.mode)
+        });
         Route {
             matcher: route.matcher.clone(),
             policy: route.clone(),
             breaker,
+            bulkhead,
             budget,
             retries: Arc::new(retry::metrics::Metrics::new(
                 self.telemetry,
@@ -362,6 +387,21 @@ impl Routes<'_> {
         }
         let metrics = breaker::metrics::Metrics::new(self.telemetry, self.name, route);
         Breaker::new(breaker_name(self.name, route), settings.clone(), metrics)
+    }
+
+    /// Always the one that was there: the calls that hold its permits are at the upstream whatever the settings say now.
+    fn bulkhead(&self, route: &str, settings: &bulkhead::Settings) -> Arc<Bulkhead> {
+        let old = self.old(route).filter(|old| {
+            let own = old.policy.bulkhead.as_ref();
+            // One that the route shared is that of `*`, and others go on sharing it.
+            route == "*" || own.is_some_and(|own| own.is_own)
+        });
+        if let Some((bulkhead, _)) = old.and_then(|old| old.bulkhead.as_ref()) {
+            bulkhead.reconfigure(settings);
+            return Arc::clone(bulkhead);
+        }
+        let metrics = bulkhead::metrics::Metrics::new(self.telemetry, self.name, route);
+        Bulkhead::new(settings.clone(), metrics)
     }
 
     fn budget(&self, route: &str, retry: &retry::Settings) -> Arc<Budget> {

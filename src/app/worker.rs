@@ -237,6 +237,7 @@ impl Worker {
                 )
             }),
             breaker: route.breaker.clone(),
+            bulkhead: route.bulkhead.clone(),
             ejector: live.ejector.clone(),
             cluster: Arc::clone(&live.cluster),
             pools: Rc::clone(&self.pools),

@@ -20,6 +20,7 @@ use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::fields::Fields;
 use crate::policy::breaker::config as breaker;
+use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::retry::config as retry;
@@ -67,6 +68,7 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
         eject: merged.block("eject").map(eject::Settings::lift),
         health: merged.block("health").map(health::Settings::lift),
         breaker: merged.block("breaker").map(breaker::Settings::lift),
+        bulkhead: merged.block("bulkhead").map(bulkhead::Settings::lift),
         protocol: if merged.word("protocol") == Some("tcp") {
             Protocol::Tcp
         } else {
@@ -113,6 +115,10 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             .unwrap_or_default(),
         retry: merged.block("retry").map(retry::Settings::lift),
         breaker,
+        bulkhead: merged.block("bulkhead").map(|block| super::RouteBulkhead {
+            settings: bulkhead::Settings::lift(block),
+            is_own: block.written_by(rank::ROUTE),
+        }),
     }
 }
 

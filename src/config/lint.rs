@@ -1,5 +1,6 @@
 //! Judgements that need the merged policy: what contradicts itself is an error, what is merely suspicious a warning.
 
+mod bulkhead;
 mod health;
 
 use std::time::Duration;
@@ -218,7 +219,7 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
 }
 
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
-    for key in ["retry", "breaker"] {
+    for key in ["retry", "breaker", "bulkhead"] {
         let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else {
             continue;
         };
@@ -299,6 +300,9 @@ fn policy(merged: &Merged, sink: &mut Sink) {
     }
     if let Some(block) = merged.block("breaker") {
         breaker(block, &deadline, total, sink);
+    }
+    if let Some(block) = merged.block("bulkhead") {
+        bulkhead::run(block, &deadline, total, sink);
     }
 }
 

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::policy::breaker::config as breaker;
+use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::retry::config as retry;
@@ -115,6 +116,8 @@ pub struct Upstream {
     /// The breaker on the upstream block. With `scope: upstream` all routes whose own `breaker.scope` is
     /// [`breaker::Scope::Upstream`] share one machine built from this.
     pub breaker: Option<breaker::Settings>,
+    /// The bulkhead on the upstream block, shared by all routes that have none of their own.
+    pub bulkhead: Option<bulkhead::Settings>,
     /// Whether bytes are read before dialling.
     pub protocol: Protocol,
     /// What a request gets that no route matches.
@@ -158,6 +161,17 @@ pub struct Route {
     /// has [`breaker::Scope::Route`], because one machine cannot follow two settings; one that changes only `mode` keeps the
     /// shared machine and applies its own mode to the answer.
     pub breaker: Option<breaker::Settings>,
+    /// `bulkhead`; `None` is off.
+    pub bulkhead: Option<RouteBulkhead>,
+}
+
+/// `bulkhead` of a route.
+#[derive(Clone, Debug)]
+pub struct RouteBulkhead {
+    /// What is written, after all layers.
+    pub settings: bulkhead::Settings,
+    /// The route changes more of it than `mode`, so it has a bulkhead of its own: one machine cannot follow two settings.
+    pub is_own: bool,
 }
 
 /// A policy that loaded.

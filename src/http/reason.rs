@@ -68,6 +68,10 @@ reasons! {
     LoopDetected = "loop_detected", 508, "The request would loop back to this proxy.";
     /// More connections than `listen.limits.connections`.
     ConnectionLimit = "connection_limit", 503, "The proxy has reached its connection limit.";
+    /// As many calls as the bulkhead allows are in flight, and as many as it allows wait.
+    BulkheadFull = "bulkhead_full", 503, "As many calls as allowed are at the upstream or wait for it.";
+    /// The call waited for a permit of the bulkhead, in vain.
+    BulkheadTimeout = "bulkhead_timeout", 503, "No call to the upstream ended in time to make room for this one.";
     /// The breaker of the upstream or route is open.
     BreakerOpen = "breaker_open", 503, "The circuit breaker is open.";
     /// The upstream has no endpoint to send to.

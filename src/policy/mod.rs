@@ -4,7 +4,11 @@
 //! skin), `config` (settings), `metrics`, `tests`. Rooms never name each other; `crate::stack` puts them in order.
 
 pub mod correlation;
+
 pub mod deadline;
+
+pub mod bulkhead;
+
 pub mod retry;
 
 pub mod breaker;

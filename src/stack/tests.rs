@@ -1,5 +1,7 @@
 //! The rooms together, around a scripted upstream and under a stopped clock.
 
+mod bulkhead;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;

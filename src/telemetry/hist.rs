@@ -14,6 +14,7 @@ use prometheus_client::encoding::NoLabelSet;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::TypedMetric;
 
+use super::cells::this_worker;
 use super::registry::Metric;
 
 /// Upper bounds in nanoseconds, inclusive, as `le` is. The low end is fine because a sidecar's neighbours answer in
@@ -63,6 +64,11 @@ impl Hist {
         let bucket = BOUNDS_NS.partition_point(|bound| *bound < ns);
         shard.counts[bucket].fetch_add(1, Relaxed);
         shard.sum_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// Record one duration in the shard of this thread's worker.
+    pub fn record_here(&self, elapsed: Duration) {
+        self.record(this_worker(), elapsed);
     }
 
     /// How many durations were recorded.

@@ -11,6 +11,7 @@ mod support;
 
 mod cli;
 mod path_breaker;
+mod path_bulkhead;
 mod path_captured;
 mod path_differential;
 mod path_dns;

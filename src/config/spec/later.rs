@@ -76,58 +76,6 @@ pub static HEDGE: Table = Table {
     ],
 };
 
-/// `bulkhead`.
-pub static BULKHEAD: Table = Table {
-    name: "bulkhead",
-    doc: "A cap on calls in flight, with a short queue.",
-    short: Some("max"),
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new("max", Kind::Count(1, 1_000_000), "100", "Calls in flight."),
-        Key::new(
-            "queue",
-            Kind::Count(0, 1_000_000),
-            "50",
-            "Calls that may wait.",
-        ),
-        Key::new(
-            "wait",
-            Kind::Duration("0ms", "1m"),
-            "100ms",
-            "How long a call may wait.",
-        ),
-        Key::new(
-            "adaptive",
-            Kind::Block(&ADAPTIVE),
-            "",
-            "Finds the cap from latency instead.",
-        ),
-    ],
-};
-
-/// `bulkhead.adaptive`.
-pub static ADAPTIVE: Table = Table {
-    name: "adaptive",
-    doc: "Finds the cap from latency.",
-    short: None,
-    switch: Switch::Present,
-    keys: &[
-        Key::new(
-            "min",
-            Kind::Count(1, 1_000_000),
-            "1",
-            "The cap never falls below this.",
-        ),
-        Key::new(
-            "max",
-            Kind::Count(1, 1_000_000),
-            "1000",
-            "The cap never rises above this.",
-        ),
-    ],
-};
-
 /// `limit`.
 pub static LIMIT: Table = Table {
     name: "limit",

@@ -5,6 +5,7 @@ use super::Key;
 use super::Kind;
 use super::Switch;
 use super::Table;
+use super::bulkhead;
 use super::checks;
 use super::health;
 use super::later;
@@ -67,11 +68,10 @@ const HEDGE: Key = Key::new(
 .later(&[]);
 const BULKHEAD: Key = Key::new(
     "bulkhead",
-    Kind::Block(&later::BULKHEAD),
+    Kind::Block(&bulkhead::BULKHEAD),
     "",
     "A cap on calls in flight to the upstream.",
-)
-.later(&[]);
+);
 const LIMIT: Key = Key::new(
     "limit",
     Kind::Block(&later::LIMIT),

@@ -10,6 +10,7 @@ use super::super::spec;
 use super::super::spec::Key;
 use super::super::spec::Kind;
 use super::super::spec::Table;
+use super::super::spec::bulkhead as spec_bulkhead;
 use super::super::spec::health as health_table;
 use super::super::spec::rooms;
 use super::super::spec::root;
@@ -25,6 +26,7 @@ use crate::http::hops;
 use crate::kit::units;
 use crate::listen::Limits;
 use crate::policy::breaker::config as breaker;
+use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::retry::config as retry;
@@ -146,6 +148,14 @@ fn built_in_values_are_those_of_the_code() {
         health::Settings::default()
     );
     assert_eq!(
+        bulkhead::Settings::lift(&merge(&spec_bulkhead::BULKHEAD, &[])),
+        bulkhead::Settings::default()
+    );
+    assert_eq!(
+        bulkhead::Adaptive::lift(&merge(&spec_bulkhead::ADAPTIVE, &[])),
+        bulkhead::Adaptive::default()
+    );
+    assert_eq!(
         super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
         Limits::default()
     );
@@ -185,6 +195,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("breaker.open_max", "7m"),
     ("breaker.probes", "7"),
     ("breaker.scope", "route"),
+    ("bulkhead.mode", "shadow"),
+    ("bulkhead.max", "7"),
+    ("bulkhead.queue", "7"),
+    ("bulkhead.wait", "70ms"),
+    ("bulkhead.adaptive.min", "7"),
+    ("bulkhead.adaptive.max", "7"),
     ("eject.mode", "shadow"),
     ("eject.consecutive", "7"),
     ("eject.failures", "7%"),
