@@ -135,6 +135,50 @@ async fn a_reload_keeps_what_it_does_not_change_and_nothing_else() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_policy_names_outlives_a_quiet_hour_and_what_a_call_named_does_not() {
+    let text = format!("{PAYMENTS}  - upstream: orders.shop:8080\n  - upstream: stock.shop\n");
+    let tree = Bench::new().tree(&text, None);
+    let _ = tree.upstream("stock.shop", 8080, None).expect("named");
+    let _ = tree
+        .upstream("elsewhere.example", 80, None)
+        .expect("passed");
+    let names = || {
+        let mut names = Vec::new();
+        tree.each(|live| names.push(live.name.clone()));
+        names.sort();
+        names
+    };
+    assert_eq!(names().len(), 4);
+    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    tree.sweep();
+    assert_eq!(names(), ["orders.shop:8080", "payments.shop"]);
+}
+
+#[tokio::test]
+async fn probes_are_kept_by_a_reload_that_does_not_change_them_and_stopped_by_one_that_does() {
+    let bench = Bench::new();
+    let with = |rest: &str| format!("{PAYMENTS}{rest}");
+    let before = bench.tree(&with("    health: tcp\n"), None);
+    let health = |tree: &Tree| {
+        let live = tree.upstream("payments.shop", 80, None).expect("named");
+        live.health.clone()
+    };
+    let first = health(&before).expect("it is on");
+    let same = bench.tree(&with("    health: tcp\n    retry: off\n"), Some(&before));
+    assert!(Arc::ptr_eq(&first, &health(&same).expect("it is on")));
+    let other = bench.tree(
+        &with("    health: { probe: tcp, every: 7s }\n"),
+        Some(&same),
+    );
+    assert!(!Arc::ptr_eq(&first, &health(&other).expect("it is on")));
+    let id = other.upstream("payments.shop", 80, None).expect("named");
+    let id = id.cluster.set().endpoints[0].id;
+    assert!(first.told(id).is_none(), "it was stopped");
+    let off = bench.tree(&with("    health: off\n"), Some(&other));
+    assert!(health(&off).is_none());
+}
+
 #[tokio::test]
 async fn routes_share_the_upstreams_breaker_unless_they_set_their_own() {
     let tree = Bench::new().tree(

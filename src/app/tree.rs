@@ -175,12 +175,8 @@ impl Tree {
     /// series exist by then.
     fn wake_known(&self) {
         for (place, upstream) in self.policy.upstreams.iter().enumerate() {
-            let destination = match (&upstream.endpoints, upstream.pattern.port()) {
-                (Endpoints::Static(_), _) => Destination::Listed,
-                (Endpoints::Dns, Some(port)) if !upstream.pattern.is_glob() => {
-                    Destination::Name(upstream.pattern.host().into(), port)
-                }
-                _ => continue,
+            let Some(destination) = known(upstream) else {
+                continue;
             };
             let key = Key {
                 upstream: Some(place),
@@ -222,11 +218,13 @@ impl Tree {
         })
     }
 
-    /// Lets destinations go that came to life by a call and are held by nobody else any more.
+    /// Lets destinations go that came to life by a call and are held by nobody else any more. Those that policy itself
+    /// names stay: what is known of them, and what probes go on finding, is there for the first call after a quiet hour.
     pub fn sweep(&self) {
         self.live.retain(|key, live| {
-            let is_listed = key.destination == Destination::Listed;
-            is_listed || Arc::strong_count(live) > 1 || !live.has_rested()
+            let upstream = key.upstream.map(|place| &self.policy.upstreams[place]);
+            let is_named = upstream.and_then(known).as_ref() == Some(&key.destination);
+            is_named || Arc::strong_count(live) > 1 || !live.has_rested()
         });
     }
 
@@ -235,5 +233,17 @@ impl Tree {
         for live in &self.live {
             f(live.value());
         }
+    }
+}
+
+/// The destination that the policy of an upstream names by itself, whoever calls.
+fn known(upstream: &Upstream) -> Option<Destination> {
+    let pattern = &upstream.pattern;
+    match (&upstream.endpoints, pattern.port()) {
+        (Endpoints::Static(_), _) => Some(Destination::Listed),
+        (Endpoints::Dns, Some(port)) if !pattern.is_glob() => {
+            Some(Destination::Name(pattern.host().into(), port))
+        }
+        _ => None,
     }
 }

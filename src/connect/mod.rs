@@ -15,6 +15,14 @@ use crate::http::Reason;
 /// Idle time before the kernel probes an upstream connection whose peer may have vanished without a word.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Whether a connection could not even be tried: this process or host has no descriptor or memory left. It says nothing
+/// about the peer.
+#[must_use]
+pub fn is_our_own(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own; their numbers are the same on every Unix.
+    error.kind() == io::ErrorKind::OutOfMemory || matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// Opens a TCP connection to `address`, within `within`.
 ///
 /// # Errors
@@ -35,7 +43,9 @@ pub async fn tcp(address: SocketAddr, within: Duration) -> Result<TcpStream, Fau
     }
 }
 
-fn fault_of(error: &io::Error) -> Fault {
+/// What the system says of a connection, as a fault.
+#[must_use]
+pub fn fault_of(error: &io::Error) -> Fault {
     let reason = match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,

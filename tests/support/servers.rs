@@ -1,6 +1,7 @@
 //! Real servers where a user has them: Redis and PostgreSQL, each on a free port, ended by process id.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -70,7 +71,7 @@ impl Server {
             .into_iter()
             .chain([password])
             .collect::<Vec<_>>();
-        let made = spawn(&init).wait().expect("initdb ends");
+        let made = spawn(&init, dir.path()).wait().expect("initdb ends");
         assert!(made.success(), "{init:?}");
         if standby {
             let signal = Path::new(&data).join("standby.signal");
@@ -100,11 +101,16 @@ impl Server {
         let port: u16 = port.parse().expect("a port");
         Server {
             addr: (Ipv4Addr::LOCALHOST, port).into(),
-            child: Some(spawn(&command)),
+            child: Some(spawn(&command, dir.path())),
             command,
             dir,
             end,
         }
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).expect("it has begun")
     }
 
     /// Where a PostgreSQL keeps its data.
@@ -131,17 +137,23 @@ impl Server {
 
     /// The same again, on the same port.
     pub fn start(&mut self) {
-        self.child = Some(spawn(&self.command));
+        self.child = Some(spawn(&self.command, self.dir.path()));
     }
 }
 
-fn spawn<S: AsRef<OsStr>>(command: &[S]) -> Child {
+fn spawn<S: AsRef<OsStr>>(command: &[S], dir: &Path) -> Child {
     let (program, arguments) = command.split_first().expect("a program");
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"));
+    let log = log.expect("a file of our own");
+    let copy = log.try_clone().expect("a second handle");
     let started = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(copy)
+        .stderr(log)
         .spawn();
     started.unwrap_or_else(|error| {
         panic!(

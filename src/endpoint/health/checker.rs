@@ -1,6 +1,7 @@
 //! The skin of the health checks: tasks, clock and chance. It decides nothing.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -23,12 +24,11 @@ use super::probe::Failure;
 use crate::clock;
 use crate::endpoint::Cluster;
 use crate::endpoint::Endpoint;
-use crate::endpoint::Set;
 use crate::rng;
 
 /// Probes of one upstream that may be under way at once: a hundred endpoints that answer nothing must not hold a hundred
 /// sockets. The others wait their turn, in order.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 /// What a checker is made of.
 #[derive(Debug)]
@@ -184,14 +184,15 @@ impl Checker {
         loop {
             let generation = self.plan.cluster.generation();
             let set = Arc::clone(&self.plan.cluster.set());
+            let ids: HashSet<u64> = set.endpoints.iter().map(|endpoint| endpoint.id).collect();
             probing.retain(|id, task| {
-                let stays = set.endpoints.iter().any(|endpoint| endpoint.id == *id);
+                let stays = ids.contains(id);
                 if !stays {
                     task.abort();
                 }
                 stays
             });
-            self.keep_only(&set);
+            self.keep_only(&ids);
             for endpoint in &set.endpoints {
                 probing.entry(endpoint.id).or_insert_with(|| {
                     self.begin(endpoint);
@@ -203,15 +204,10 @@ impl Checker {
         }
     }
 
-    fn keep_only(&self, set: &Set) {
+    fn keep_only(&self, ids: &HashSet<u64>) {
         let mut notes = self.notes.lock();
-        let is_gone = |id: &u64| !set.endpoints.iter().any(|endpoint| endpoint.id == *id);
-        let gone: Vec<u64> = notes.of.keys().copied().filter(is_gone).collect();
-        for id in gone {
-            if let Some(note) = notes.of.remove(&id) {
-                self.forget(note);
-            }
-        }
+        let gone = notes.of.extract_if(|id, _| !ids.contains(id));
+        gone.for_each(|(_, note)| self.forget(note));
     }
 
     fn begin(&self, endpoint: &Arc<Endpoint>) {
@@ -238,6 +234,7 @@ impl Checker {
             return;
         };
         tokio::time::sleep(machine::first_in(settings.every, first, rng::draw())).await;
+        let mut before = first;
         loop {
             let Ok(turn) = self.turns.acquire().await else {
                 return;
@@ -250,8 +247,9 @@ impl Checker {
             let Some(state) = self.record(&endpoint, result, clock::now()) else {
                 return;
             };
-            let next = began + machine::next_in(settings.every, state, rng::draw());
-            tokio::time::sleep_until(next.into()).await;
+            let wait = machine::next_in(settings.every, (before, state), rng::draw());
+            before = state;
+            tokio::time::sleep_until((began + wait).into()).await;
         }
     }
 
@@ -266,7 +264,11 @@ impl Checker {
             let mut notes = self.notes.lock();
             let note = notes.of.get_mut(&endpoint.id)?;
             self.plan.metrics.probed(&result);
-            let transition = note.machine.record(result.is_ok());
+            let transition = match &result {
+                // Our own need must not take endpoints out.
+                Err(Failure::Unasked(_)) => None,
+                result => note.machine.record(result.is_ok()),
+            };
             note.told.probed = Some(now);
             if let Err(failure) = result {
                 note.told.failed = Some((failure, now));

@@ -144,10 +144,15 @@ pub fn first_in(every: Duration, state: State, draw: f64) -> Duration {
     period(every, state).mul_f64(draw.clamp(0.0, 1.0))
 }
 
-/// From the start of one probe to that of the next. The same for an endpoint that is down: knocking harder helps
-/// nobody, and knocking less would leave out longer what is back.
+/// From the start of one probe to that of the next, which changed the state from the first to the second of `states`. The
+/// same for an endpoint that is down: knocking harder helps nobody, and knocking less would leave out longer what is back.
 #[must_use]
-pub fn next_in(every: Duration, state: State, draw: f64) -> Duration {
+pub fn next_in(every: Duration, states: (State, State), draw: f64) -> Duration {
+    let (before, state) = states;
+    if before == State::Unknown && state != State::Unknown {
+        // All pods asked within the first second; from here on they are spread over the whole period.
+        return first_in(every, state, draw);
+    }
     let stray = 1.0 - STRAY + 2.0 * STRAY * draw.clamp(0.0, 1.0);
     period(every, state).mul_f64(stray)
 }

@@ -14,6 +14,7 @@ use super::Failure;
 use super::Health;
 use super::Plan;
 use super::Settings;
+use super::checker::AT_ONCE;
 use super::config::Probe;
 use super::config::Statuses;
 use super::machine::Machine;
@@ -143,17 +144,19 @@ fn periods_stray_and_the_first_is_soon() {
         let draw = draws.unit();
         for state in [State::Healthy, State::Unhealthy] {
             assert!(first_in(every, state, draw) < every);
-            let next = next_in(every, state, draw).as_secs_f64() / 60.0;
+            let next = next_in(every, (state, state), draw).as_secs_f64() / 60.0;
             assert!((1.0 - STRAY..=1.0 + STRAY).contains(&next), "{next}");
         }
         assert!(first_in(every, State::Unknown, draw) < SOON);
-        assert!(next_in(every, State::Unknown, draw) < SOON * 2);
+        assert!(next_in(every, (State::Unknown, State::Unknown), draw) < SOON * 2);
         let often = Duration::from_millis(100);
-        assert!(next_in(often, State::Unknown, draw) < often * 2);
+        assert!(next_in(often, (State::Unknown, State::Unknown), draw) < often * 2);
     });
+    let spread = |draw| next_in(every, (State::Unknown, State::Healthy), draw);
+    assert_eq!((spread(0.0), spread(0.5)), (Duration::ZERO, every / 2));
     let (low, high) = (
-        next_in(every, State::Healthy, 0.0),
-        next_in(every, State::Healthy, 1.0),
+        next_in(every, (State::Healthy, State::Healthy), 0.0),
+        next_in(every, (State::Healthy, State::Healthy), 1.0),
     );
     assert!(high - low > Duration::from_secs(17), "+-15% of a minute");
 }
@@ -172,6 +175,19 @@ fn statuses_are_one_or_a_class() {
 
 fn says(result: Result<(), Failure>) -> String {
     result.map_or_else(|failure| failure.to_string(), |()| "ok".to_owned())
+}
+
+#[test]
+fn what_we_lack_ourselves_is_no_failure_of_the_endpoint() {
+    let of = |number| probe::of_connect(&std::io::Error::from_raw_os_error(number));
+    assert!(matches!(of(24), Failure::Unasked(_)), "EMFILE");
+    assert!(matches!(of(23), Failure::Unasked(_)), "ENFILE");
+    assert!(matches!(of(12), Failure::Unasked(_)), "ENOMEM");
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let refused = probe::of_connect(&refused);
+    assert_eq!(refused, Failure::Connect("connect_refused"));
+    let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    assert_eq!(probe::of_connect(&late), Failure::Timeout);
 }
 
 #[test]
@@ -442,6 +458,36 @@ async fn a_reload_keeps_what_was_found_if_the_question_is_the_same() {
     after.stop();
     assert!(bench.serves(0) && bench.unhealthy(0));
     assert_eq!(bench.state(&last, 0), State::Unknown);
+}
+
+/// Endpoints that accept and say nothing, all of one listener.
+#[tokio::test]
+async fn no_more_than_the_bound_are_asked_at_once() {
+    let listener = tokio::net::TcpListener::bind(("0.0.0.0", 0)).await;
+    let listener = listener.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let addresses: Vec<_> = (1..=50)
+        .map(|last| SocketAddr::from(([127, 0, 7, last], port)))
+        .collect();
+    let bench = Bench::new(&[]);
+    bench.cluster.update(&addresses, clock::now());
+    let settings = Settings {
+        timeout: Duration::from_secs(60),
+        ..often(Probe::Redis)
+    };
+    let _health = bench.start(&settings, None);
+    let mut held = Vec::new();
+    let take = async || listener.accept().await.expect("a probe").0;
+    for _ in 0..AT_ONCE {
+        held.push(take().await);
+    }
+    // One more comes for each that ends, and none before.
+    for _ in 0..10 {
+        let early = tokio::time::timeout(Duration::from_millis(5), take()).await;
+        assert!(early.is_err(), "more than {AT_ONCE} at once");
+        held.remove(0);
+        held.push(take().await);
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 
 use super::Failure;
 use super::USER_AGENT;
+use super::says;
 
 /// The largest answer.
 const MOST: usize = 4 * 1024;
@@ -84,14 +85,11 @@ async fn exchange(
 
 /// HTTP/2 ends in an error of its own where the peer speaks something else.
 fn failure(error: hyper::Error) -> Failure {
-    let mut source = std::error::Error::source(&error);
-    while let Some(inner) = source {
-        if inner.to_string().contains("connection error detected") {
-            return Failure::Foreign("HTTP/2");
-        }
-        source = inner.source();
+    if says(&error, "connection error detected") {
+        Failure::Foreign("HTTP/2")
+    } else {
+        Failure::Closed
     }
-    Failure::Closed
 }
 
 fn status(fields: &HeaderMap) -> Option<u16> {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::Failure;
 use super::USER_AGENT;
+use super::says;
 use crate::endpoint::health::config::Statuses;
 
 /// The largest head. A body that comes with it is not read.
@@ -39,8 +40,11 @@ pub(super) async fn ask(
     let answered = tokio::select! {
         biased;
         answered = &mut answer => answered,
-        // It may have brought the answer with its end.
-        _ended = connection => answer.await,
+        // It may have brought the answer with its end; if not, it knows best why.
+        ended = connection => match (answer.await, ended) {
+            (Err(_), Err(why)) => Err(why),
+            (answered, _) => answered,
+        },
     };
     let status = answered.map_err(failure)?.status().as_u16();
     if expect.iter().any(|statuses| statuses.has(status)) {
@@ -51,7 +55,9 @@ pub(super) async fn ask(
 }
 
 fn failure(error: hyper::Error) -> Failure {
-    if error.is_parse() || error.is_parse_too_large() {
+    // Whoever speaks first, before it has read the request, speaks something else.
+    let is_early = says(&error, "unexpected message");
+    if is_early || error.is_parse() || error.is_parse_too_large() {
         Failure::Foreign("HTTP/1.1")
     } else {
         Failure::Closed

@@ -9,6 +9,7 @@ mod postgres;
 mod redis;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ const WORDS: usize = 120;
 pub enum Failure {
     /// No answer in time, or no connection.
     Timeout,
+    /// It was not asked: this process has no descriptor or memory left. Says nothing about the endpoint.
+    Unasked(String),
     /// No connection: a reason word.
     Connect(&'static str),
     /// The connection ended before there was an answer.
@@ -53,6 +56,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("no answer in time"),
+            Self::Unasked(words) => write!(f, "could not be asked: {words}"),
             Self::Connect(reason) => f.write_str(reason),
             Self::Closed => f.write_str("closed the connection before it answered"),
             Self::Status(status) => write!(f, "answered {status}"),
@@ -78,13 +82,8 @@ pub(super) async fn ask(
     within: Duration,
 ) -> Result<(), Failure> {
     let asking = async {
-        let stream = connect::tcp(address, within).await.map_err(|fault| {
-            if fault.reason == Reason::ConnectTimeout {
-                Failure::Timeout
-            } else {
-                Failure::Connect(fault.reason.word())
-            }
-        })?;
+        let connected = TcpStream::connect(address).await;
+        let stream = connected.map_err(|error| of_connect(&error))?;
         match probe {
             Probe::Http { path, expect } => http::ask(stream, host, path, expect).await,
             Probe::Grpc { service } => grpc::ask(stream, host, service).await,
@@ -98,13 +97,35 @@ pub(super) async fn ask(
         .unwrap_or(Err(Failure::Timeout))
 }
 
-/// Reads until `judge` has a verdict on what came so far; `most` bytes without one are not of the protocol.
+/// Whether an error, or one that it comes from, says so: the library tells these apart in words only.
+fn says(error: &hyper::Error, words: &str) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if error.to_string().contains(words) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+pub(super) fn of_connect(error: &io::Error) -> Failure {
+    if connect::is_our_own(error) {
+        return Failure::Unasked(error.to_string());
+    }
+    match connect::fault_of(error).reason {
+        Reason::ConnectTimeout => Failure::Timeout,
+        reason => Failure::Connect(reason.word()),
+    }
+}
+
+/// Reads until `judge` has a verdict on what came so far, and gives what passed; `most` bytes without one are not of the protocol.
 async fn read_until(
     stream: &mut TcpStream,
     protocol: &'static str,
     most: usize,
     judge: impl Fn(&[u8]) -> Option<Result<(), Failure>>,
-) -> Result<(), Failure> {
+) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(256);
     let mut piece = [0; 1024];
     loop {
@@ -115,7 +136,7 @@ async fn read_until(
         }
         bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
         if let Some(verdict) = judge(&bytes) {
-            return verdict;
+            return verdict.map(|()| bytes);
         }
         if bytes.len() >= most {
             return Err(Failure::Foreign(protocol));

@@ -1,8 +1,8 @@
 //! The first step of a PostgreSQL session (protocol 3.0, PostgreSQL manual section "Message Flow"), and no further.
 //!
 //! As `pg_isready` does: whoever is asked to authenticate has found a server that takes sessions. Nothing is ever
-//! authenticated, so no password is needed and no session is opened on the server's count of backends for longer than
-//! the answer takes.
+//! authenticated, so no password is needed. Closing while a password is awaited is silent in the server's log; a server
+//! that asks for none tells there that it knows no role `outrider`.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -16,8 +16,11 @@ const PROTOCOL: u32 = 196_608;
 /// What an error of this step may measure; more is not PostgreSQL.
 const MOST: usize = 8 * 1024;
 
-/// `X`, with its length: the end of a session in order.
+/// `X`, with its length: the end of a session in order. Not allowed before the session is authenticated.
 const TERMINATE: &[u8] = &[b'X', 0, 0, 0, 4];
+
+/// AuthenticationOk: nothing is asked for.
+const TRUSTED: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 0];
 
 /// States (PostgreSQL manual appendix A) of a server that cannot take sessions, by their beginning: no resources left
 /// (too many connections among them), shutting down, crashed, not yet up (57P01 to 57P03), and faults of its own.
@@ -26,12 +29,12 @@ const CANNOT: &[&str] = &["53", "57P", "58", "XX"];
 pub(super) async fn ask(mut stream: TcpStream) -> Result<(), Failure> {
     let written = stream.write_all(&startup()).await;
     written.map_err(|_| Failure::Closed)?;
-    let result = read_until(&mut stream, "PostgreSQL", MOST, verdict).await;
-    if result.is_ok() {
+    let answer = read_until(&mut stream, "PostgreSQL", MOST, verdict).await?;
+    if answer.starts_with(TRUSTED) {
         // A courtesy: a server that has closed already has given its answer.
         let _ = stream.write_all(TERMINATE).await;
     }
-    result
+    Ok(())
 }
 
 fn startup() -> Vec<u8> {
@@ -56,7 +59,8 @@ pub fn verdict(bytes: &[u8]) -> Option<Result<(), Failure>> {
         return foreign;
     }
     if kind == b'R' {
-        return Some(Ok(()));
+        // With what it asks for, which tells how to part.
+        return bytes.get(..TRUSTED.len()).map(|_| Ok(()));
     }
     let fields = bytes.get(5..=length)?;
     let field = |wanted: u8| {

@@ -19,7 +19,8 @@ const ALIVE: &[&str] = &["NOAUTH", "NOPERM", "ERR operation not permitted"];
 pub(super) async fn ask(mut stream: TcpStream) -> Result<(), Failure> {
     let written = stream.write_all(PING).await;
     written.map_err(|_| Failure::Closed)?;
-    read_until(&mut stream, "Redis", MOST, verdict).await
+    let answer = read_until(&mut stream, "Redis", MOST, verdict).await;
+    answer.map(|_| ())
 }
 
 /// The verdict on the first line; `None` while there is none.
