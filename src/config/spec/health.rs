@@ -22,9 +22,9 @@ pub static HEALTH: Table = Table {
         ),
         Key::new(
             "probe",
-            Kind::Words(&["http", "tcp", "grpc", "redis", "postgres"]),
-            "",
-            "What is spoken, always without TLS. Default: http, or grpc where `service` is named.",
+            Kind::Words(&["auto", "http", "tcp", "grpc", "redis", "postgres"]),
+            "auto",
+            "What is spoken, always without TLS. `auto`: http, or grpc where `service` is named.",
         ),
         Key::new(
             "get",

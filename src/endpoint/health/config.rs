@@ -136,9 +136,12 @@ impl Settings {
 fn probe<F: Fields>(block: &F) -> Probe {
     let service = block.word("service");
     // Only gRPC has services, so naming one says what is spoken.
-    let spoken = block.word("probe").or(service.map(|_| "grpc"));
-    match spoken {
-        Some("grpc") => Probe::Grpc {
+    let grpc = match block.word("probe") {
+        Some("auto") | None => service.is_some(),
+        word => word == Some("grpc"),
+    };
+    match block.word("probe") {
+        _ if grpc => Probe::Grpc {
             service: service.unwrap_or_default().to_owned(),
         },
         Some("tcp") => Probe::Tcp,
