@@ -27,6 +27,8 @@ use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
+use crate::policy::hedge;
+use crate::policy::idempotency;
 use crate::policy::retry;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::layer::Observe;
@@ -43,6 +45,10 @@ pub struct Parts {
     pub deadline: deadline::Settings,
     /// Counts what ran out of time.
     pub expiries: Arc<deadline::metrics::Metrics>,
+    /// `idempotency` of the route; `None` is off.
+    pub idempotency: Option<(idempotency::Settings, Arc<idempotency::metrics::Metrics>)>,
+    /// What the route's hedges are judged by, and its mode; `None` is off.
+    pub hedge: Option<(Arc<hedge::Hedger>, Mode)>,
     /// `retry` of the route, with the budget it draws on; `None` is off.
     pub retry: Option<(
         retry::Settings,
@@ -68,9 +74,13 @@ pub type Stack = Observe<
     correlation::Correlation<
         deadline::Deadline<
             bulkhead::Bounded<
-                retry::Retry<
-                    correlation::TrySpan<
-                        breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
+                idempotency::Idempotency<
+                    hedge::Hedge<
+                        retry::Retry<
+                            correlation::TrySpan<
+                                breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
+                            >,
+                        >,
                     >,
                 >,
             >,
@@ -98,6 +108,13 @@ pub fn build(parts: Parts) -> Stack {
         ))
         // Counts calls, not tries, and waits within the deadline. Outside retry, so that its refusal is not repeated.
         .layer(bulkhead::BulkheadLayer::new(parts.bulkhead))
+        // Outside whatever sends a call more than once: all that is sent of it carries the same key.
+        .layer(idempotency::IdempotencyLayer::new(parts.idempotency))
+        // Outside retry: a slow call is sent again, tries and waits and all, and each copy is retried by itself.
+        .layer(hedge::HedgeLayer::new(
+            parts.hedge,
+            Arc::clone(&parts.cluster),
+        ))
         // Outside everything that judges a single try. A breaker's refusal comes through and is not repeated.
         .layer(retry::RetryLayer::new(parts.retry))
         // --- from here on once for each try ---

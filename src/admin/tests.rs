@@ -22,6 +22,8 @@ use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
+use crate::policy::hedge;
+use crate::policy::idempotency;
 use crate::policy::retry;
 use crate::telemetry::BuildInfo;
 
@@ -403,6 +405,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = telemetry.upstream("pay");
     let _ = correlation::metrics::Metrics::new(&telemetry);
     let _ = deadline::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = idempotency::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = hedge::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = breaker::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");

@@ -33,6 +33,9 @@ use crate::policy::bulkhead::Bulkhead;
 use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::eject::Ejector;
+use crate::policy::hedge;
+use crate::policy::hedge::Hedger;
+use crate::policy::idempotency;
 use crate::policy::retry;
 use crate::policy::retry::Budget;
 use crate::route::machine::Matcher;
@@ -77,6 +80,10 @@ pub struct Route {
     pub bulkhead: Option<(Arc<Bulkhead>, Mode)>,
     /// The budget that its retries are taken from.
     pub budget: Option<Arc<Budget>>,
+    /// What its hedges are judged by, and its mode of hedging; `None` is off.
+    pub hedger: Option<(Arc<Hedger>, Mode)>,
+    /// What is counted about its idempotency keys; `None` is off.
+    pub keys: Option<Arc<idempotency::metrics::Metrics>>,
     /// What is counted about its retries.
     pub retries: Arc<retry::metrics::Metrics>,
     /// What is counted about its timeouts.
@@ -192,6 +199,9 @@ impl Live {
             if let Some(budget) = &route.budget {
                 route.retries.budget_left(budget.left());
             }
+            if let Some((hedger, _)) = &route.hedger {
+                hedger.refresh(now);
+            }
         }
     }
 
@@ -226,6 +236,7 @@ impl Live {
                     "breaker": breaker.map(|(breaker, _)| breaker.describe(now)),
                     "bulkhead": route.bulkhead.as_ref().map(|(bulkhead, _)| bulkhead.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
+                    "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),
                 })
             })
             .collect();
@@ -364,6 +375,15 @@ impl Routes<'_> {
             breaker,
             bulkhead,
             budget,
+            hedger: route
+                .hedge
+                .as_ref()
+                .map(|settings| (self.hedger(&route.name, settings), settings.mode)),
+            keys: route.idempotency.as_ref().map(|_| {
+                let metrics =
+                    idempotency::metrics::Metrics::new(self.telemetry, self.name, &route.name);
+                Arc::new(metrics)
+            }),
             retries: Arc::new(retry::metrics::Metrics::new(
                 self.telemetry,
                 self.name,
@@ -408,6 +428,17 @@ impl Routes<'_> {
         match self.old(route).and_then(|old| old.budget.as_ref()) {
             Some(budget) if *budget.settings() == retry.budget => Arc::clone(budget),
             _ => Budget::new(retry.budget.clone()),
+        }
+    }
+
+    /// Each route has its own: the percentile is that of its calls.
+    fn hedger(&self, route: &str, settings: &hedge::Settings) -> Arc<Hedger> {
+        match self.old(route).and_then(|old| old.hedger.as_ref()) {
+            Some((hedger, _)) if hedger.settings().same_machine(settings) => Arc::clone(hedger),
+            _ => {
+                let metrics = hedge::metrics::Metrics::new(self.telemetry, self.name, route);
+                Hedger::new(settings.clone(), metrics)
+            }
         }
     }
 

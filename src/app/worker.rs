@@ -219,6 +219,7 @@ impl Worker {
     fn parts(&self, tree: &Tree, live: &Live, route: &Route) -> stack::Parts {
         let name = route.policy.name.as_str();
         let retry = route.policy.retry.as_ref().zip(route.budget.as_ref());
+        let keys = route.policy.idempotency.as_ref().zip(route.keys.as_ref());
         stack::Parts {
             observer: Observer {
                 metrics: Arc::clone(&route.metrics),
@@ -229,6 +230,8 @@ impl Worker {
             correlation: self.correlation.clone(),
             deadline: route.policy.deadline.clone(),
             expiries: Arc::clone(&route.expiries),
+            idempotency: keys.map(|(settings, metrics)| (settings.clone(), Arc::clone(metrics))),
+            hedge: route.hedger.clone(),
             retry: retry.map(|(settings, budget)| {
                 (
                     settings.clone(),

@@ -149,9 +149,7 @@ impl Service<Call> for Balance {
 impl Shared {
     async fn send(self: Rc<Self>, endpoint: Arc<Endpoint>, pool: Rc<Pool>, call: Call) -> Outcome {
         let trail = Rc::clone(&call.trail);
-        trail.tries.set(trail.tries.get() + 1);
-        trail.mark_tried(endpoint.id);
-        trail.endpoint.set(Some(endpoint.address));
+        trail.begin_try(endpoint.id, endpoint.address);
         let lease = endpoint.lease(trail.now());
         let outcome = pool.send(call, self.patience).await;
         self.settle(lease, outcome, trail.now())

@@ -81,18 +81,20 @@ impl Load {
         extra_per_s: 0.0,
     };
 
-    /// The load of one route at its upstream: the budget bounds it, and so does `max`.
+    /// The load of one route at its upstream: each budget bounds it, and so does each `max`. A copy pays for no retry, so
+    /// that the two shares add up.
     fn of(route: &Route) -> Self {
-        let Some(retry) = route.retry.as_ref().filter(|retry| retry.mode.enforces()) else {
-            return Self::ONE;
-        };
-        if retry.max == 0 {
-            return Self::ONE;
-        }
-        Self {
-            factor: 1.0 + retry.budget.share.min(f64::from(retry.max)),
-            extra_per_s: retry.budget.floor_per_s,
-        }
+        let retry = route.retry.as_ref().filter(|retry| retry.mode.enforces());
+        let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
+        let budgets = [
+            retry.map(|retry| (retry.max, &retry.budget)),
+            hedge.map(|hedge| (hedge.max, &hedge.budget)),
+        ];
+        let used = budgets.into_iter().flatten().filter(|(max, _)| *max > 0);
+        used.fold(Self::ONE, |load, (max, budget)| Self {
+            factor: load.factor + budget.share.min(f64::from(max)),
+            extra_per_s: load.extra_per_s + budget.floor_per_s,
+        })
     }
 
     /// This load, sent through `next`.

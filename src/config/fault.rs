@@ -168,7 +168,7 @@ codes! {
     /// Retries of calls that may not be repeated.
     UNSAFE_RETRY = "OR030", Warn, "retry of unsafe methods";
     /// A budget that does not bound a storm.
-    LARGE_BUDGET = "OR031", Warn, "retry budget above 50%";
+    LARGE_BUDGET = "OR031", Warn, "budget above 50%";
     /// A route that nothing reaches.
     UNREACHABLE_ROUTE = "OR032", Warn, "route no request can reach";
     /// A profile that nobody takes.
@@ -193,6 +193,10 @@ codes! {
     OPEN_LISTENER = "OR042", Warn, "listener open to the network";
     /// A time-out that another one makes unreachable.
     IDLE_TIMEOUT = "OR043", Warn, "timeout that never applies";
+    /// Copies of calls that may not be sent twice.
+    UNSAFE_HEDGE = "OR055", Warn, "hedge of unsafe methods";
+    /// A hedge block that sends nothing.
+    IDLE_HEDGE = "OR056", Warn, "hedge that never hedges";
     /// Everybody may take time and tries away.
     OPEN_TRUST = "OR058", Warn, "hops trusted from everywhere";
     /// `check --chain`: one policy does not lead to the next.

@@ -23,6 +23,8 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::hedge::config as hedge;
+use crate::policy::idempotency::config as idempotency;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 
@@ -114,6 +116,8 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             .map(deadline::Settings::lift)
             .unwrap_or_default(),
         retry: merged.block("retry").map(retry::Settings::lift),
+        idempotency: merged.block("idempotency").map(idempotency::Settings::lift),
+        hedge: merged.block("hedge").map(hedge::Settings::lift),
         breaker,
         bulkhead: merged.block("bulkhead").map(|block| super::RouteBulkhead {
             settings: bulkhead::Settings::lift(block),

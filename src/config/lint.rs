@@ -2,6 +2,7 @@
 
 mod bulkhead;
 mod health;
+mod hedge;
 
 use std::time::Duration;
 
@@ -165,7 +166,9 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
         tunnel(upstream, sink);
     } else {
         policy(&upstream.merged, sink);
+        hedge::endpoints(upstream, sink);
         for route in &upstream.routes {
+            hedge::methods(route, sink);
             policy(&route.merged, sink);
             reachable(&route.name, route.at, sink);
         }
@@ -219,7 +222,7 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
 }
 
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
-    for key in ["retry", "breaker", "bulkhead"] {
+    for key in ["retry", "breaker", "bulkhead", "idempotency", "hedge"] {
         let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else {
             continue;
         };
@@ -296,7 +299,10 @@ fn policy(merged: &Merged, sink: &mut Sink) {
     }
     if let Some(block) = merged.block("retry") {
         tries(merged, block, &deadline, sink);
-        retries(block, sink);
+        retries(merged, block, sink);
+    }
+    if let Some(block) = merged.block("hedge") {
+        hedge::delays(block, &deadline, total, sink);
     }
     if let Some(block) = merged.block("breaker") {
         breaker(block, &deadline, total, sink);
@@ -397,7 +403,7 @@ fn fitting(total: Duration, waits: Duration, count: u32) -> String {
     )
 }
 
-fn retries(block: &Merged, sink: &mut Sink) {
+fn retries(merged: &Merged, block: &Merged, sink: &mut Sink) {
     let settings = retry::Settings::lift(block);
     if let (Some(at), true) = (block.place("max"), settings.max == 0) {
         sink.add(
@@ -429,27 +435,15 @@ fn retries(block: &Merged, sink: &mut Sink) {
         }
         retry::Methods::Safe | retry::Methods::Idempotent => None,
     };
-    if let (Some(methods), Some(at)) = (unsafe_methods, block.place("methods")) {
+    if let (Some(methods), Some(at)) = (unsafe_methods, block.place("methods"))
+        && !hedge::has_key(merged)
+    {
         let message =
             format!("{methods} may be carried out twice: a call that failed may have been done");
-        let hint = "keep it only if the upstream detects repetition by itself".to_owned();
+        let hint = "declare `idempotency: {}` if the upstream honours a key; keep it only if it detects repetition by itself".to_owned();
         sink.add(code::UNSAFE_RETRY, at, message, Some(hint));
     }
-    if let Some(budget) = block.inside("budget")
-        && let Some(at) = budget.place("share")
-        && settings.budget.share > 0.5
-    {
-        let share = units::format_share(settings.budget.share);
-        let message = format!(
-            "a retry budget of {share} lets retries add {share} to the load of an upstream that is failing"
-        );
-        sink.add(
-            code::LARGE_BUDGET,
-            at,
-            message,
-            Some("20% is enough for failures that come and go".to_owned()),
-        );
-    }
+    hedge::large_budget(block, settings.budget.share, "retries", sink);
     if let Some(backoff) = block.inside("backoff")
         && let Some(at) = backoff.place("base").or_else(|| backoff.place("max"))
         && settings.backoff.base > settings.backoff.max

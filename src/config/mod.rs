@@ -33,6 +33,8 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::hedge::config as hedge;
+use crate::policy::idempotency::config as idempotency;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
@@ -157,6 +159,10 @@ pub struct Route {
     pub deadline: deadline::Settings,
     /// `retry`; `None` is off.
     pub retry: Option<retry::Settings>,
+    /// `idempotency`; `None` is off.
+    pub idempotency: Option<idempotency::Settings>,
+    /// `hedge`; `None` is off.
+    pub hedge: Option<hedge::Settings>,
     /// `breaker`; `None` is off. `scope` says whose machine: a route that changes any breaker field except `mode` always
     /// has [`breaker::Scope::Route`], because one machine cannot follow two settings; one that changes only `mode` keeps the
     /// shared machine and applies its own mode to the answer.

@@ -8,7 +8,7 @@ use crate::policy::retry::config as retry;
 /// Bounds that hold for every call of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorstCase {
-    /// Tries at most, the first included.
+    /// Tries at most, the first and those of further copies included.
     pub tries: u32,
     /// Time to the response head at most: the deadline, or what all tries and waits take if that is less.
     pub latency: Duration,
@@ -27,8 +27,11 @@ pub fn worst_case(route: &Route) -> WorstCase {
         per_try.saturating_mul(tries).saturating_add(waits)
     });
     let total = route.deadline.total;
+    // Each copy is retried by itself; the later one begins later, so copies add load and no time.
+    let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
+    let copies = hedge.map_or(1, |hedge| hedge.max.saturating_add(1));
     WorstCase {
-        tries,
+        tries: tries.saturating_mul(copies),
         latency: uncut.map_or(total, |uncut| uncut.min(total)),
         uncut,
     }

@@ -38,6 +38,16 @@ impl Call {
             trail: Rc::clone(&self.trail),
         }
     }
+
+    /// A second copy of the same call, to be under way beside it: head copied, body rewound, a trail of its own.
+    #[must_use]
+    pub fn branch(&self, now: Instant) -> Self {
+        Self {
+            head: self.head.clone(),
+            body: self.body.rewind(),
+            trail: self.trail.branch(now),
+        }
+    }
 }
 
 /// The trace that a call belongs to (W3C Trace Context).
@@ -74,7 +84,8 @@ pub struct Trail {
     pub tries_left: Cell<u32>,
     /// The endpoint of the last try.
     pub endpoint: Cell<Option<SocketAddr>>,
-    /// Identifiers of endpoints tried so far, so that a retry goes elsewhere. More than four need not be remembered.
+    /// Identifiers of endpoints tried so far, the last one first, so that a retry goes elsewhere; zero is none. More than
+    /// four need not be remembered.
     pub tried: Cell<[u64; 4]>,
     /// The current try waits for a connection to come free, so nothing of it was sent. Set by the pool.
     pub waits_for_connection: Cell<bool>,
@@ -90,6 +101,13 @@ pub struct Trail {
     pub trace: Cell<Option<TraceMark>>,
     /// A fault settled before the call was routed; the leaf of the refusing stack gives it back.
     pub refusal: RefCell<Option<crate::http::Fault>>,
+    /// The call may be carried out twice although its method does not say so: it carries a key that the upstream is
+    /// declared to honour. Set by the idempotency room.
+    pub idempotent: Cell<bool>,
+    /// What became of a second copy; `hedged` in the log. Set by the hedge room.
+    pub hedged: Cell<Option<&'static str>>,
+    /// The trail of the call that this one is a second copy of.
+    copy_of: Option<Rc<Trail>>,
 }
 
 impl Trail {
@@ -116,7 +134,58 @@ impl Trail {
             request_id: RefCell::new(None),
             trace: Cell::new(None),
             refusal: RefCell::new(None),
+            idempotent: Cell::new(false),
+            hedged: Cell::new(None),
+            copy_of: None,
         }
+    }
+
+    /// The trail of a second copy, which is under way at the same time. It begins with what is known of the call and goes
+    /// its own way from there: what one copy learns about its endpoint must not be taken for what the other did.
+    #[must_use]
+    pub fn branch(self: &Rc<Self>, now: Instant) -> Rc<Self> {
+        let mut tried = self.tried.get();
+        tried.rotate_right(1);
+        tried[0] = 0;
+        // Every field by name: whoever adds one has to say whether it is the call's or a copy's.
+        Rc::new(Self {
+            started: self.started,
+            began: self.began,
+            peer: self.peer.clone(),
+            seen: Cell::new(now),
+            terms: self.terms.clone(),
+            attempt: self.attempt.clone(),
+            grpc_ends: self.grpc_ends.clone(),
+            deadline: self.deadline.clone(),
+            tries: Cell::new(0),
+            tries_left: Cell::new(0),
+            endpoint: Cell::new(None),
+            tried: Cell::new(tried),
+            waits_for_connection: Cell::new(false),
+            retry_skipped: Cell::new(None),
+            client_fault: self.client_fault.clone(),
+            head_after: Cell::new(None),
+            request_id: self.request_id.clone(),
+            trace: self.trace.clone(),
+            refusal: RefCell::new(None),
+            idempotent: self.idempotent.clone(),
+            hedged: Cell::new(None),
+            copy_of: Some(Rc::clone(self)),
+        })
+    }
+
+    /// Takes over what the copy with the trail `branch` learnt, because its outcome is that of the call.
+    pub fn adopt(&self, branch: &Self) {
+        self.seen.set(branch.seen.get());
+        self.endpoint.set(branch.endpoint.get());
+        self.retry_skipped.set(branch.retry_skipped.get());
+        self.client_fault.set(branch.client_fault.get());
+    }
+
+    /// Whether this is the trail of a second copy; the call itself is counted elsewhere.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.copy_of.is_some()
     }
 
     /// The time at which this call last woke up. Between two waits all that happens to a call happens at one time, so the
@@ -139,12 +208,25 @@ impl Trail {
             .map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// Remembers that endpoint `id` (never zero) was tried.
-    pub fn mark_tried(&self, id: u64) {
+    /// A try at endpoint `id` (never zero) at `address` begins. The call counts the tries of all its copies, and none of
+    /// them goes where another has been.
+    pub fn begin_try(&self, id: u64, address: SocketAddr) {
+        self.tries.set(self.tries.get() + 1);
+        self.endpoint.set(Some(address));
         let mut tried = self.tried.get();
-        tried.rotate_right(1);
+        if tried[0] != 0 {
+            tried.rotate_right(1);
+        }
         tried[0] = id;
         self.tried.set(tried);
+        if let Some(call) = &self.copy_of {
+            call.tries.set(call.tries.get() + 1);
+            let mut tried = call.tried.get();
+            // Its first place is that of the endpoint which it is at itself.
+            tried[1..].rotate_right(1);
+            tried[1] = id;
+            call.tried.set(tried);
+        }
     }
 
     /// Whether endpoint `id` was among the last four tried.

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod gradient;
 pub mod mode;
 pub mod net;
+pub mod quantile;
 pub mod spread;
 pub mod units;
 #[cfg(test)]

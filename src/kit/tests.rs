@@ -3,6 +3,7 @@
 mod date;
 mod gradient;
 mod net;
+mod quantile;
 mod spread;
 mod units;
 

@@ -9,6 +9,8 @@ pub mod deadline;
 
 pub mod bulkhead;
 
+pub mod hedge;
+pub mod idempotency;
 pub mod retry;
 
 pub mod breaker;

@@ -1,6 +1,7 @@
 //! The rooms together, around a scripted upstream and under a stopped clock.
 
 mod bulkhead;
+mod hedge;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -337,6 +337,7 @@ impl Record {
             reason: self.reason,
             tries: self.trail.tries.get(),
             retry_skipped: self.trail.retry_skipped.get(),
+            hedged: self.trail.hedged.get(),
             endpoint: self.trail.endpoint.get(),
             duration,
             head: self.trail.head_after.get(),

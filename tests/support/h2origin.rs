@@ -39,6 +39,7 @@ use super::h2frame::Frame;
 use super::h2frame::HEADERS;
 use super::h2frame::PING;
 use super::h2frame::PREFACE;
+use super::h2frame::RST_STREAM;
 use super::h2frame::SETTINGS;
 use super::origin::Gate;
 
@@ -110,6 +111,7 @@ pub struct H2Seen {
 struct Counts {
     connections: AtomicUsize,
     requests: AtomicUsize,
+    resets: AtomicUsize,
     seen: Mutex<Vec<H2Seen>>,
 }
 
@@ -194,6 +196,11 @@ impl H2Origin {
 
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// Streams that the peer has reset, as the raw origin saw.
+    pub fn resets(&self) -> usize {
+        self.counts.resets.load(Ordering::SeqCst)
     }
 
     pub fn seen(&self) -> Vec<H2Seen> {
@@ -284,6 +291,8 @@ pub enum RawAct {
     OkThenGoAway,
     /// The header block of a response, and then RST_STREAM.
     HeadThenReset(u32),
+    /// Nothing, ever.
+    Silence,
 }
 
 async fn serve_raw(
@@ -323,6 +332,9 @@ async fn serve_raw(
                     raw_act(&mut io, stream, act).await?;
                 }
             }
+            RST_STREAM => {
+                counts.resets.fetch_add(1, Ordering::SeqCst);
+            }
             _ => {}
         }
     }
@@ -335,6 +347,7 @@ async fn raw_act(io: &mut TcpStream, stream: u32, act: RawAct) -> Option<()> {
             Frame::headers(stream, &head, false),
             Frame::data(stream, b"ok", true),
         ],
+        RawAct::Silence => Vec::new(),
         RawAct::Reset(code) => vec![Frame::reset(stream, code)],
         RawAct::GoAwayUnprocessed => {
             vec![Frame::goaway(stream.saturating_sub(2), h2frame::NO_ERROR)]

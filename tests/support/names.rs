@@ -49,6 +49,7 @@ pub mod log {
     pub const ROUTE: &str = "route";
     pub const ENDPOINT: &str = "endpoint";
     pub const TRIES: &str = "tries";
+    pub const HEDGED: &str = "hedged";
     pub const RETRY_SKIPPED: &str = "retry_skipped";
     pub const REQUEST_ID: &str = "request_id";
     pub const TRACE_ID: &str = "trace_id";

@@ -60,6 +60,11 @@ pub(super) static HEADER: Check = Check {
     pattern: TOKEN,
     test: header,
 };
+pub(super) static KEY_HEADER: Check = Check {
+    name: "a header name",
+    pattern: TOKEN,
+    test: key_header,
+};
 pub(super) static SELECTOR: Check = Check {
     name: "a selector `header:NAME`",
     pattern: "^header:[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
@@ -295,6 +300,40 @@ fn method(text: &str) -> Result<(), Unfit> {
 
 fn header(text: &str) -> Result<(), Unfit> {
     ensure(token(text), text, &HEADER)
+}
+
+/// Headers that frame, route or authorise a message: a key in their place would break every call.
+const TAKEN: &[&str] = &[
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "trailer",
+    "te",
+    "upgrade",
+    "expect",
+    "via",
+    "date",
+    "cookie",
+    "authorization",
+    "proxy-authorization",
+    "proxy-connection",
+    "keep-alive",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "grpc-timeout",
+];
+
+fn key_header(text: &str) -> Result<(), Unfit> {
+    header(text)?;
+    if TAKEN.iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Err(Unfit::new(format!("`{text}` has a meaning of its own"))
+            .hint("name the header that the upstream reads its idempotency key from"));
+    }
+    Ok(())
 }
 
 fn selector(text: &str) -> Result<(), Unfit> {

@@ -6,7 +6,6 @@ use super::Switch;
 use super::Table;
 use super::checks;
 use super::rooms::MODES;
-use super::rooms::SHARE;
 
 const MODE: Key = Key::new(
     "mode",
@@ -33,47 +32,6 @@ pub static HASH: Table = Table {
         "What is hashed: `header:NAME`.",
     )
     .required()],
-};
-
-/// `idempotency`.
-pub static IDEMPOTENCY: Table = Table {
-    name: "idempotency",
-    doc: "A key sent with unsafe calls, the same across tries.",
-    short: None,
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new(
-            "header",
-            Kind::Text(&checks::HEADER),
-            "Idempotency-Key",
-            "The header that carries the key.",
-        ),
-    ],
-};
-
-/// `hedge`.
-pub static HEDGE: Table = Table {
-    name: "hedge",
-    doc: "A second copy of a slow call; safe methods only.",
-    short: None,
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new(
-            "after",
-            Kind::Or(&[Kind::Text(&checks::PERCENTILE), Kind::Duration("1ms", "1h")]),
-            "p95",
-            "How long the first copy is given: a time, or a percentile of this route's latency.",
-        ),
-        Key::new("max", Kind::Count(1, 3), "1", "Extra copies."),
-        Key::new(
-            "budget",
-            SHARE,
-            "5%",
-            "The share of calls that may be hedged.",
-        ),
-    ],
 };
 
 /// `limit`.

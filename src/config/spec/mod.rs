@@ -7,6 +7,7 @@
 pub mod bulkhead;
 pub mod checks;
 pub mod health;
+pub mod hedge;
 pub mod hops;
 pub mod later;
 pub mod rooms;

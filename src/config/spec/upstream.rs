@@ -8,6 +8,7 @@ use super::Table;
 use super::bulkhead;
 use super::checks;
 use super::health;
+use super::hedge;
 use super::later;
 use super::rooms;
 
@@ -54,18 +55,16 @@ const PROTOCOL: Key = Key::new(
 );
 const IDEMPOTENCY: Key = Key::new(
     "idempotency",
-    Kind::Block(&later::IDEMPOTENCY),
+    Kind::Block(&hedge::IDEMPOTENCY),
     "",
-    "A key sent with unsafe calls so that they may be retried.",
-)
-.later(&[]);
+    "A key sent with unsafe calls so that they may be repeated.",
+);
 const HEDGE: Key = Key::new(
     "hedge",
-    Kind::Block(&later::HEDGE),
+    Kind::Block(&hedge::HEDGE),
     "",
     "A second copy of a slow call; the first answer wins.",
-)
-.later(&[]);
+);
 const BULKHEAD: Key = Key::new(
     "bulkhead",
     Kind::Block(&bulkhead::BULKHEAD),

@@ -12,6 +12,7 @@ use super::super::spec::Kind;
 use super::super::spec::Table;
 use super::super::spec::bulkhead as spec_bulkhead;
 use super::super::spec::health as health_table;
+use super::super::spec::hedge as hedges;
 use super::super::spec::rooms;
 use super::super::spec::root;
 use super::super::spec::upstream;
@@ -29,6 +30,8 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::hedge::config as hedge;
+use crate::policy::idempotency::config as idempotency;
 use crate::policy::retry::config as retry;
 
 fn tables_in(kind: &'static Kind, all: &mut Vec<&'static Table>) {
@@ -156,6 +159,14 @@ fn built_in_values_are_those_of_the_code() {
         bulkhead::Adaptive::default()
     );
     assert_eq!(
+        hedge::Settings::lift(&merge(&hedges::HEDGE, &[])),
+        hedge::Settings::default()
+    );
+    assert_eq!(
+        idempotency::Settings::lift(&merge(&hedges::IDEMPOTENCY, &[])),
+        idempotency::Settings::default()
+    );
+    assert_eq!(
         super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
         Limits::default()
     );
@@ -184,6 +195,14 @@ const OTHERS: &[(&str, &str)] = &[
     ("retry.methods", "idempotent"),
     ("retry.replay", "7KiB"),
     ("retry.retry_after", "off"),
+    ("idempotency.mode", "shadow"),
+    ("idempotency.header", "X-Key"),
+    ("hedge.mode", "shadow"),
+    ("hedge.after", "7ms"),
+    ("hedge.max", "2"),
+    ("hedge.budget.share", "7%"),
+    ("hedge.budget.over", "7s"),
+    ("hedge.budget.floor", "7/s"),
     ("breaker.mode", "shadow"),
     ("breaker.failures", "7%"),
     ("breaker.over", "70s"),
@@ -431,7 +450,7 @@ const STRUCTURAL: &[&str] = &[
 const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
-    "OR058", "OR060", "OR061", "OR062",
+    "OR055", "OR056", "OR058", "OR060", "OR061", "OR062",
 ];
 
 #[test]

@@ -1,5 +1,6 @@
 //! The skin of the retry room.
 
+use std::borrow::Borrow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -131,24 +132,51 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let policy = self.policy.clone();
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            if let Some(policy) = policy {
-                return with_retries(inner, &policy, call).await;
-            }
-            call.trail.tries_left.set(1);
-            one_try(inner, &call, 0).await
-        })
+        Box::pin(run(self.inner.clone(), policy, call))
     }
 }
 
-async fn with_retries<S>(inner: S, policy: &Policy, call: Call) -> Outcome
+/// A call that whoever stands outside keeps as well, so that it can be sent a second time beside this one.
+impl<S> Service<Rc<Call>> for Retry<S>
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault> + Clone + 'static,
+{
+    type Response = S::Response;
+    type Error = Fault;
+    type Future = LocalFuture<Outcome>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Rc<Call>) -> Self::Future {
+        let policy = self.policy.clone();
+        Box::pin(run(self.inner.clone(), policy, call))
+    }
+}
+
+async fn run<S>(inner: S, policy: Option<Rc<Policy>>, call: impl Borrow<Call>) -> Outcome
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault> + Clone,
+{
+    let call = call.borrow();
+    if let Some(policy) = policy {
+        return with_retries(inner, &policy, call).await;
+    }
+    call.trail.tries_left.set(1);
+    one_try(inner, call, 0).await
+}
+
+async fn with_retries<S>(inner: S, policy: &Policy, call: &Call) -> Outcome
 where
     S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault> + Clone,
 {
     let settings = &policy.settings;
     call.body.keep_up_to(settings.replay);
-    policy.budget.budget.lock().deposit(call.trail.now());
+    if !call.trail.is_copy() {
+        // A second copy of a call is no further call: it must not pay for retries.
+        policy.budget.budget.lock().deposit(call.trail.now());
+    }
     let mut previous = Duration::ZERO;
     let mut tries_made = 0;
     loop {
@@ -159,29 +187,29 @@ where
             1
         };
         call.trail.tries_left.set(shares);
-        let mut outcome = one_try(inner.clone(), &call, tries_made).await;
+        let mut outcome = one_try(inner.clone(), call, tries_made).await;
         tries_made += 1;
         let Some(judged) = judged(&mut outcome).await else {
             return outcome;
         };
-        let attempt = attempt(&call, &outcome, judged, tries_made, previous);
-        let after = match policy.judge(&call, &attempt) {
+        let attempt = attempt(call, &outcome, judged, tries_made, previous);
+        let after = match policy.judge(call, &attempt) {
             Decision::Retry { after } => after,
             Decision::Stop(why) => {
                 if why != WhyNot::NotRetriable {
-                    policy.skip(&call, why.word());
+                    policy.skip(call, why.word());
                 }
                 let told = machine::told_upwards(why, tries_made);
-                return policy.give_up(&call, outcome, told);
+                return policy.give_up(call, outcome, told);
             }
         };
         if settings.mode == Mode::Shadow {
-            policy.skip(&call, SHADOW);
+            policy.skip(call, SHADOW);
             return outcome;
         }
         if !policy.budget.budget.lock().withdraw(call.trail.now()) {
-            policy.skip(&call, NO_BUDGET);
-            return policy.give_up(&call, outcome, Some(NO_BUDGET));
+            policy.skip(call, NO_BUDGET);
+            return policy.give_up(call, outcome, Some(NO_BUDGET));
         }
         policy.metrics.retried(word(&outcome));
         drop(outcome);
@@ -234,8 +262,9 @@ async fn one_try<S>(mut inner: S, call: &Call, retry: u32) -> Outcome
 where
     S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
 {
-    let mut may_resend =
-        call.body.replayable() && MethodClass::of(&call.head.method).is_idempotent();
+    let is_idempotent =
+        MethodClass::of(&call.head.method).is_idempotent() || call.trail.idempotent.get();
+    let mut may_resend = call.body.replayable() && is_idempotent;
     loop {
         match inner.call(copy(call, retry)).await {
             Err(fault) if fault.stale && may_resend && call.body.replayable() => may_resend = false,
@@ -304,6 +333,7 @@ fn attempt<'a>(
     let pushback = call.trail.terms.get().retry.and_then(|_| pushback(outcome));
     Attempt {
         method: call.head.method.as_str(),
+        idempotent: call.trail.idempotent.get(),
         tries_made,
         outcome: judged,
         sent,

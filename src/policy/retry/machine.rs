@@ -7,7 +7,7 @@
 //! | began? | the response has begun to flow to the caller | stop: `began` |
 //! | retriable? | `when` does not name the outcome; or a 429 without `Retry-After` | stop: `not_retriable` |
 //! | forbidden? | the answer says not to retry (`outrider-no-retry`, or a gRPC pushback below zero) | stop: `forbidden` |
-//! | safe? | the request may have been sent, `methods` does not name the method, and the outcome is not a gRPC status | stop: `method` |
+//! | safe? | the request may have been sent, `methods` does not name the method, it carries no idempotency key, and the outcome is not a gRPC status | stop: `method` |
 //! | ours? | the hop before us is retrying this call already, and the request may have been sent | stop: `hop_retries` |
 //! | tries left? | `max` extra tries were made | stop: `exhausted` |
 //! | replayable? | the body is gone or was larger than `replay` | stop: `body_too_large` |
@@ -62,9 +62,15 @@ pub enum Pushback {
 
 /// One try that has ended without a good answer.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one is a question of the table above"
+)]
 pub struct Attempt<'a> {
     /// The request method, as sent.
     pub method: &'a str,
+    /// Whether it carries a key by which the upstream, as declared, knows it again: then every method may be repeated.
+    pub idempotent: bool,
     /// Tries made so far, this one included: 1 after the first.
     pub tries_made: u32,
     /// How this one ended.
@@ -180,7 +186,8 @@ pub fn judge(settings: &Settings, attempt: &Attempt<'_>, draw: f64) -> Decision 
     }
     // Every gRPC call is a POST; who names a gRPC status in `when` has said that its calls may be repeated.
     let consents = matches!(attempt.outcome, Verdictable::Grpc(_));
-    if !unsent(attempt) && !consents && !allows(&settings.methods, attempt.method) {
+    let may_repeat = attempt.idempotent || allows(&settings.methods, attempt.method);
+    if !unsent(attempt) && !consents && !may_repeat {
         return Decision::Stop(WhyNot::Method);
     }
     if attempt.hop_retries && !unsent(attempt) {

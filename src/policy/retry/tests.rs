@@ -37,6 +37,7 @@ fn millis(count: u64) -> Duration {
 fn but(change: impl FnOnce(&mut Attempt<'static>)) -> Attempt<'static> {
     let mut attempt = Attempt {
         method: "GET",
+        idempotent: false,
         tries_made: 1,
         outcome: Status(503),
         sent: Sent::Maybe,
@@ -262,6 +263,20 @@ fn told_upwards_is_that_retrying_was_in_vain_and_nothing_else() {
 }
 
 #[test]
+fn safe_passes_a_call_with_an_idempotency_key_whatever_its_method() {
+    for method in METHODS {
+        retries(
+            Attempt {
+                method,
+                idempotent: true,
+                ..ended(Reset)
+            },
+            25,
+        );
+    }
+}
+
+#[test]
 fn tries_left_stops_after_max_extra_tries() {
     retries(but(|a| a.tries_made = 2), 50);
     stops(but(|a| a.tries_made = 3), WhyNot::Exhausted);
@@ -452,6 +467,7 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
             let outcome = draws.pick(&outcomes);
             let attempt = Attempt {
                 method,
+                idempotent: draws.chance(0.2),
                 tries_made,
                 outcome,
                 sent,
@@ -483,7 +499,7 @@ fn walk_a_retry_always_fits_and_never_repeats_what_is_unsafe() {
             assert_ne!(attempt.pushback, Some(Pushback::Never), "told not to");
             assert!(untouched || !attempt.hop_retries, "two hops retry one call");
             assert!(
-                untouched || allows(&settings.methods, method),
+                untouched || attempt.idempotent || allows(&settings.methods, method),
                 "{method} might act twice"
             );
             remaining -= after;

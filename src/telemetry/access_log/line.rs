@@ -55,7 +55,9 @@ pub struct Line<'a> {
     pub tries: u32,
     /// `retry_skipped`: why a retry that might have helped was not made.
     pub retry_skipped: Option<&'static str>,
-    /// `endpoint` of the last try.
+    /// `hedged`: what became of a second copy of the call.
+    pub hedged: Option<&'static str>,
+    /// `endpoint` of the last try; of a call with several copies, of the one that was answered.
     pub endpoint: Option<SocketAddr>,
     /// `duration_ms`: until the last byte.
     pub duration: Duration,
@@ -107,6 +109,7 @@ impl<'a> Line<'a> {
             reason: None,
             tries: 0,
             retry_skipped: None,
+            hedged: None,
             endpoint: None,
             duration: Duration::ZERO,
             head: None,
@@ -139,6 +142,9 @@ impl<'a> Line<'a> {
         }
         if let Some(why) = self.retry_skipped {
             object.word(key!("retry_skipped"), why);
+        }
+        if let Some(fate) = self.hedged {
+            object.word(key!("hedged"), fate);
         }
         if let Some(endpoint) = self.endpoint {
             object.address(key!("endpoint"), endpoint);

@@ -76,7 +76,7 @@ impl Model {
         let now = call.trail.now();
         let at = self.choose(&set.endpoints, &call.trail, now);
         let endpoint = &set.endpoints[at];
-        call.trail.mark_tried(endpoint.id);
+        call.trail.begin_try(endpoint.id, endpoint.address);
         self.sent.borrow_mut().push((now, at));
         let mut lease = endpoint.lease(now);
         let (time, fails) = {
