@@ -43,6 +43,39 @@ fn every_reason_has_a_word_of_its_own_and_a_status_that_exists() {
     }
 }
 
+#[test]
+fn what_was_refused_as_too_much_is_not_to_be_sent_again() {
+    let forbidding = Reason::ALL.iter().filter(|reason| reason.forbids_retry());
+    let words: HashSet<_> = forbidding.map(|reason| reason.word()).collect();
+    for word in [
+        "breaker_open",
+        "deadline",
+        "try_timeout",
+        "pool_timeout",
+        "bulkhead_full",
+        "bulkhead_timeout",
+    ] {
+        assert!(words.contains(word), "{word}");
+    }
+    // A hop before us has other endpoints to try, or will be told the same.
+    for reason in [
+        Reason::ConnectRefused,
+        Reason::Reset,
+        Reason::Refused,
+        Reason::NoEndpoint,
+        Reason::DnsFailed,
+        Reason::Unmatched,
+        Reason::ConnectionLimit,
+    ] {
+        assert!(!reason.forbids_retry(), "{reason}");
+    }
+    // The page tells every word that is sent.
+    let page = include_str!("../../docs/hops.md");
+    for word in words {
+        assert!(page.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_says_the_reason_in_three_places_and_keeps_the_id() {
     let id = HeaderValue::from_static("order-42");

@@ -13,11 +13,13 @@ use crate::support::names::state;
 use crate::support::origin::Act;
 use crate::support::origin::After;
 use crate::support::origin::Answer;
+use crate::support::origin::Gate;
 use crate::support::origin::Origin;
 use crate::support::origin::Seen;
 use crate::support::ports;
 use crate::support::proxy::Proxy;
 use crate::support::setup::Setup;
+use crate::support::until;
 
 const DEADLINE: &str = "x-request-deadline";
 const ATTEMPT: &str = "retry-attempt";
@@ -299,6 +301,28 @@ async fn who_gives_up_says_so() {
         forbids(reply.is_own(502, &["reset"]), 502),
         Some("exhausted")
     );
+}
+
+#[tokio::test]
+async fn who_refuses_to_protect_something_says_so() {
+    let gate = Gate::new();
+    let held = Act::Hold(gate.clone(), Box::new(answer(200)));
+    let origin = Origin::start(move |_| held.clone()).await;
+    let full = "retry: { max: 2 }\nbulkhead: { max: 1, queue: 0 }";
+    let proxy = Setup::shop(&[origin.addr], full).start().await;
+    let mut first = proxy.connect().await;
+    first.send(&Call::get("/first").bytes()).await;
+    until("the first call is with the origin", || async {
+        (origin.requests() == 1).then_some(())
+    })
+    .await;
+    let refused = proxy.get("/second").await;
+    assert_eq!(
+        forbids(refused.is_own(503, &["bulkhead_full"]), 503),
+        Some("bulkhead_full")
+    );
+    gate.open();
+    assert_eq!(forbids(first.reply("GET").await.is(200), 200), None);
 }
 
 fn grpc_answer(pushback: &'static str, in_trailers: bool) -> H2Act {
