@@ -13,6 +13,7 @@ use tower::Service;
 use tower::ServiceBuilder;
 
 use crate::balance::Balance;
+use crate::balance::Balancer;
 use crate::endpoint::Cluster;
 use crate::endpoint::pool::Patience;
 use crate::endpoint::pool::Pools;
@@ -61,6 +62,8 @@ pub struct Parts {
     pub bulkhead: Option<(Arc<bulkhead::Bulkhead>, Mode)>,
     /// Ejection of the upstream; `None` is off.
     pub ejector: Option<Arc<eject::Ejector>>,
+    /// How calls are spread over the endpoints.
+    pub balancer: Arc<Balancer>,
     /// The endpoints.
     pub cluster: Arc<Cluster>,
     /// This worker's connections.
@@ -128,6 +131,7 @@ pub fn build(parts: Parts) -> Stack {
         .layer(deadline::TryLayer::new(parts.deadline, parts.expiries))
         // Chooses the endpoint; its pool connects, sends, and waits for the response head.
         .service(Balance::new(
+            parts.balancer,
             parts.cluster,
             parts.pools,
             parts.upstream,

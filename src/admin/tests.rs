@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::balance;
 use crate::endpoint::health;
 use crate::kit::walk;
 use crate::policy::breaker;
@@ -410,6 +411,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = breaker::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = balance::metrics::Metrics::new(&telemetry, "pay");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");
     let _ = health::metrics::Metrics::new(&telemetry, "pay");
     telemetry.families().into_iter().collect()

@@ -180,6 +180,30 @@ async fn probes_are_kept_by_a_reload_that_does_not_change_them_and_stopped_by_on
 }
 
 #[tokio::test]
+async fn a_reload_that_changes_a_list_or_its_weights_keeps_the_endpoints_that_stay() {
+    let bench = Bench::new();
+    let before = bench.tree(PAYMENTS, None);
+    let live = before.upstream("payments.shop", 80, None).expect("named");
+    let endpoint = Arc::clone(&live.cluster.set().endpoints[0]);
+    let list = "[{ address: 127.0.0.1:1, weight: 3 }, 127.0.0.1:2]";
+    let keeps = |tree: &Tree, place: usize, weight: u32, is_near: bool| {
+        let live = tree.upstream("payments.shop", 80, None).expect("named");
+        let set = live.cluster.set();
+        assert!(Arc::ptr_eq(&set.endpoints[place], &endpoint));
+        let member = &set.members[place];
+        assert_eq!(member.weight, weight);
+        assert_eq!(live.balancer.is_near(member.zone.as_ref()), is_near);
+    };
+    let heavier = bench.tree(&PAYMENTS.replace("[127.0.0.1:1]", list), Some(&before));
+    keeps(&heavier, 0, 3, false);
+    let zones = "{ zones: { a: [127.0.0.1:2, 127.0.0.1:1] } }";
+    let zoned = PAYMENTS.replace("[127.0.0.1:1]", zones);
+    let zoned = bench.tree(&format!("zone: a\n{zoned}"), Some(&heavier));
+    keeps(&zoned, 1, 1, true);
+    assert!(!endpoint.is_gone());
+}
+
+#[tokio::test]
 async fn routes_share_the_upstreams_breaker_unless_they_set_their_own() {
     let tree = Bench::new().tree(
         &format!(

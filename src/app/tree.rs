@@ -207,7 +207,8 @@ impl Tree {
             Some(place) => {
                 let was = &before.policy.upstreams[place];
                 let is = self.policy.upstreams.iter().position(|upstream| {
-                    upstream.pattern.same(&was.pattern) && upstream.endpoints == was.endpoints
+                    upstream.pattern.same(&was.pattern)
+                        && upstream.endpoints.are_kin(&was.endpoints)
                 });
                 Some(is?)
             }

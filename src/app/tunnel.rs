@@ -150,11 +150,17 @@ async fn connect_any(
     Err(last)
 }
 
-/// The endpoints, those that serve first, the least busy first; equals in an order drawn anew.
+/// The endpoints: those that serve first, of these our own zone's, of these the least busy for their weight; equals in an
+/// order drawn anew.
 fn in_order(live: &Live) -> Vec<Arc<Endpoint>> {
     let now = clock::now();
-    let mut endpoints = live.cluster.set().endpoints.clone();
-    endpoints
-        .sort_by_cached_key(|endpoint| (!endpoint.serves(now), endpoint.in_flight(), rng::bits()));
-    endpoints
+    let set = live.cluster.set();
+    let mut all: Vec<_> = set.endpoints.iter().zip(&set.members).collect();
+    all.sort_by_cached_key(|(endpoint, member)| {
+        let is_far = !live.balancer.is_near(member.zone.as_ref());
+        // In hundredths, the finest that weights up to 100 can tell apart.
+        let load = u64::from(endpoint.in_flight()) * 100 / u64::from(member.weight.max(1));
+        (!endpoint.serves(now), is_far, load, rng::bits())
+    });
+    all.into_iter().map(|(one, _)| Arc::clone(one)).collect()
 }

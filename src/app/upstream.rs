@@ -14,6 +14,8 @@ use crate::app::probes;
 use crate::app::probes::Probes;
 use crate::app::tree::Destination;
 use crate::app::tree::Key;
+use crate::balance;
+use crate::balance::Balancer;
 use crate::clock;
 use crate::config;
 use crate::config::Endpoints;
@@ -55,6 +57,8 @@ pub struct Live {
     pub name: String,
     /// Its endpoints.
     pub cluster: Arc<Cluster>,
+    /// How calls are spread over them. Without a history, so that each load makes it anew.
+    pub balancer: Arc<Balancer>,
     /// Ejection; `None` is off.
     pub ejector: Option<Arc<Ejector>>,
     /// Probes of the endpoints; `None` is off.
@@ -106,9 +110,18 @@ impl Live {
         let name = upstream.map_or(telemetry::UNMATCHED, |upstream| &upstream.name);
         let metrics = telemetry.upstream(name);
         let (cluster, watch) = match before {
-            Some(before) => (Arc::clone(&before.cluster), before.watch.clone()),
+            Some(before) => (before.kept(upstream, &metrics), before.watch.clone()),
             None => discover(&key, upstream, resolver, &metrics),
         };
+        let balance = match upstream {
+            Some(upstream) => &upstream.balance,
+            None => &policy.fallback_balance,
+        };
+        let balancer = Balancer::new(
+            balance.clone(),
+            policy.zone.clone(),
+            balance::metrics::Metrics::new(telemetry, name),
+        );
         let eject = match upstream {
             Some(upstream) => &upstream.eject,
             None => &policy.fallback_eject,
@@ -143,6 +156,7 @@ impl Live {
             key,
             name: name.into(),
             cluster,
+            balancer,
             ejector,
             health,
             metrics,
@@ -151,6 +165,23 @@ impl Live {
             born: clock::now(),
             used_after_ms: AtomicU64::new(0),
         })
+    }
+
+    /// Its cluster, for the same upstream in a new policy: a changed list is put into it, so that what is known of the
+    /// endpoints that stay is kept.
+    fn kept(
+        &self,
+        upstream: Option<&config::Upstream>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Arc<Cluster> {
+        let endpoints = upstream.map(|upstream| &upstream.endpoints);
+        if let (Destination::Listed, Some(Endpoints::Static(members))) =
+            (&self.key.destination, endpoints)
+        {
+            metrics.set_endpoints(members.len());
+            self.cluster.replace(members, clock::now());
+        }
+        Arc::clone(&self.cluster)
     }
 
     /// Notes that it is in use; asked by the workers now and then, not at each call.
@@ -212,12 +243,17 @@ impl Live {
         let endpoints: Vec<_> = set
             .endpoints
             .iter()
-            .map(|endpoint| {
+            .zip(&set.members)
+            .map(|(endpoint, member)| {
+                let ramp = self.balancer.ramp(endpoint, now);
                 let left = endpoint
                     .resting_until(now)
                     .map(|until| until.saturating_duration_since(now).as_millis() as u64);
                 let mut entry = json!({
                     "address": endpoint.address,
+                    "weight": member.weight,
+                    "zone": member.zone.as_deref(),
+                    "ramp": (ramp < 1.0).then_some(ramp),
                     "ejected_for_ms": left,
                     "in_flight": endpoint.in_flight(),
                     "ewma_ms": endpoint.latency_s(now) * 1e3,
@@ -251,6 +287,7 @@ impl Live {
             "destination": destination,
             "breaker": base.map(|(breaker, _)| breaker.state(now).word()),
             "health": probes::describe(self.health.as_deref()),
+            "balance": self.balancer.describe(),
             "unresolved": set.failed.map(Reason::word),
             "endpoints": endpoints,
             "routes": routes,
@@ -269,9 +306,9 @@ fn discover(
         &key.destination,
         upstream.map(|upstream| &upstream.endpoints),
     ) {
-        (Destination::Listed, Some(Endpoints::Static(addresses))) => {
-            metrics.set_endpoints(addresses.len());
-            (Cluster::fixed(addresses, now), None)
+        (Destination::Listed, Some(Endpoints::Static(members))) => {
+            metrics.set_endpoints(members.len());
+            (Cluster::of(members, now), None)
         }
         (Destination::Dialled(address), _) => (Cluster::fixed(&[*address], now), None),
         (Destination::Name(host, port), _) => {

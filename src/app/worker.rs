@@ -242,6 +242,7 @@ impl Worker {
             breaker: route.breaker.clone(),
             bulkhead: route.bulkhead.clone(),
             ejector: live.ejector.clone(),
+            balancer: Arc::clone(&live.balancer),
             cluster: Arc::clone(&live.cluster),
             pools: Rc::clone(&self.pools),
             upstream: Arc::clone(&live.metrics),

@@ -1,4 +1,8 @@
-//! One test for each row of the table in `machine.rs`, and the random walk.
+//! One test for each row of the tables in `machine.rs`, and the random walks.
+
+mod choice;
+mod layer;
+mod ring;
 
 use super::machine::LATENCY_FLOOR_S;
 use super::machine::cost;
@@ -62,14 +66,14 @@ fn the_dearest_of_many_is_never_chosen() {
 
 #[test]
 fn cost_is_latency_for_each_request_under_way() {
-    assert!((cost(0.010, 0) - 0.010).abs() < 1e-12);
-    assert!((cost(0.010, 4) - 0.050).abs() < 1e-12);
+    assert!((cost(0.010, 0.0) - 0.010).abs() < 1e-12);
+    assert!((cost(0.010, 4.0) - 0.050).abs() < 1e-12);
     assert!(
-        cost(0.0, 1) > cost(0.0, 0),
+        cost(0.0, 1.0) > cost(0.0, 0.0),
         "a faded estimate still counts what is under way"
     );
-    assert!(cost(1e-300, 0) >= LATENCY_FLOOR_S);
-    assert!(cost(f64::NAN, 3).is_finite());
+    assert!(cost(1e-300, 0.0) >= LATENCY_FLOOR_S);
+    assert!(cost(f64::NAN, 3.0).is_finite());
 }
 
 #[test]
@@ -124,7 +128,7 @@ fn walk_spreads_load_by_speed() {
             let pick = pick_among(
                 3,
                 |_| true,
-                |i| cost(speed[i], inflight[i]),
+                |i| cost(speed[i], f64::from(inflight[i])),
                 (draws.bits(), draws.bits()),
             );
             let place = pick.expect("three are usable");

@@ -181,23 +181,43 @@ impl Node {
     }
 }
 
-/// A value as YAML reads it back; a list keeps its brackets.
+/// A value as YAML reads it back; lists and blocks keep their brackets.
 fn plain(value: &str) -> String {
+    let inside = |open, close| value.strip_prefix(open)?.strip_suffix(close);
+    if let Some(entries) = inside("{ ", " }") {
+        let entries = parts(entries)
+            .into_iter()
+            .filter_map(|entry| entry.split_once(": "))
+            .map(|(key, value)| format!("{}: {}", text(key), plain(value)));
+        return format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "));
+    }
     // An IPv6 address has brackets too, but a port behind them.
-    match value
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    match inside("[", "]") {
         Some(items) => {
-            let items: Vec<String> = items
-                .split(", ")
-                .filter(|item| !item.is_empty())
-                .map(plain)
-                .collect();
+            let items: Vec<String> = parts(items).into_iter().map(plain).collect();
             format!("[{}]", items.join(", "))
         }
         None => text(value),
     }
+}
+
+/// What commas part, but for those inside brackets.
+fn parts(list: &str) -> Vec<&str> {
+    let (mut found, mut depth, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                found.push(list[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.push(list[start..].trim());
+    found.retain(|part| !part.is_empty());
+    found
 }
 
 /// Bare where it can stand bare, else in double quotes: a JSON string is a YAML double-quoted scalar.

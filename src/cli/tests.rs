@@ -321,6 +321,7 @@ fn in_force(loaded: &Loaded) -> Vec<(String, String, Vec<(String, String)>)> {
 fn a_normalised_policy_loads_again_as_the_same() {
     let rich = "\
 service: checkout
+zone: eu-1a
 listen: { outbound: 14750, explicit: off, admin: \"127.0.0.1:0\", limits: { body: 1MiB } }
 unmatched: deny
 defaults: { timeout: 3s, breaker: { open: 2s }, retry: off }
@@ -339,6 +340,11 @@ upstreams:
     endpoints: [\"10.0.0.1:8080\", \"[::1]:8080\"]
     breaker: { consecutive: 3, slow: { over: 1s, share: 80% } }
     eject: off
+  - upstream: zoned.shop
+    endpoints: { zones: { eu-1a: [{ address: \"[::1]:8081\", weight: 3 }, 10.0.0.1:8080], b: { endpoints: [\"[::1]:8080\"] } } }
+    balance: { hash: cookie:sid, bound: 150% }
+  - upstream: listed.shop
+    endpoints: [{ address: 10.0.0.1:8080 }, { address: 10.0.0.2:8080, weight: 2 }]
 ";
     for text in [GOOD, rich] {
         let loaded = good(text);

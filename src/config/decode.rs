@@ -40,6 +40,15 @@ impl Block {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
+    /// The value that was written in place of a block, if it was.
+    pub(crate) fn as_short(&self) -> Option<&Value> {
+        match self.entries.as_slice() {
+            // A key has a place of its own in a block that was written as one.
+            [only] if only.key_at == self.place => Some(&only.value),
+            _ => None,
+        }
+    }
+
     /// Switched off by its own `mode`.
     pub(crate) fn is_off(&self) -> bool {
         self.entry("mode")
@@ -406,12 +415,16 @@ impl Decoder<'_> {
                     continue;
                 }
                 _ => {
-                    self.shape(
-                        &Kind::Block(table),
-                        &format!("{what}: `{}`", key.text),
-                        node,
-                    );
-                    continue;
+                    let what = format!("{what}: `{}`", key.text);
+                    let short = table.short.and_then(|short| table.key(short));
+                    let Some(short) = short else {
+                        self.shape(&Kind::Block(table), &what, node);
+                        continue;
+                    };
+                    match self.shortened(short, &what, node) {
+                        Some(Value::Block(block)) => block,
+                        _ => continue,
+                    }
                 }
             };
             all.push((key.text.clone(), place, block));

@@ -205,6 +205,8 @@ codes! {
     AMPLIFIES = "OR061", Warn, "chain that multiplies calls";
     /// `check --chain`: a service works on after its caller has given up.
     WORKS_FOR_NOBODY = "OR062", Warn, "caller that gives up before its callee";
+    /// A setting of the balance that makes no difference.
+    IDLE_BALANCE = "OR070", Warn, "balance that makes no difference";
 }
 
 /// A file as faults show it.

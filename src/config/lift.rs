@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Bind;
 use super::Endpoints;
@@ -10,12 +11,18 @@ use super::Listen;
 use super::Policy;
 use super::Protocol;
 use super::Route;
+use super::Surroundings;
 use super::Unmatched;
 use super::Upstream;
 use super::build::Built;
 use super::build::BuiltUpstream;
 use super::build::rank;
+use super::decode::Block;
+use super::fault::Place;
 use super::layers::Merged;
+use super::value::Value;
+use crate::balance;
+use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::fields::Fields;
@@ -31,14 +38,14 @@ use crate::route::machine::Matcher;
 /// The typed policy. Only called when no fault refuses it.
 pub(crate) fn policy(
     built: &Built,
-    service: Option<&str>,
+    around: &Surroundings,
     revision: String,
     sources: Vec<PathBuf>,
 ) -> Policy {
     let own = built
         .root
         .word("service")
-        .or(service)
+        .or(around.service.as_deref())
         .unwrap_or("unknown_service");
     Policy {
         service: own.to_owned(),
@@ -50,6 +57,8 @@ pub(crate) fn policy(
         },
         upstreams: built.upstreams.iter().map(lift_upstream).collect(),
         fallback: lift_route("*", None, &built.fallback),
+        zone: zone(&built.root, around),
+        fallback_balance: lift_balance(&built.fallback),
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
         hops: built.root.block("hops").map(hops::Settings::lift),
         access_log: built
@@ -67,6 +76,7 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
         pattern: built.pattern.clone(),
         name: built.name.clone(),
         endpoints: endpoints(merged),
+        balance: lift_balance(merged),
         eject: merged.block("eject").map(eject::Settings::lift),
         health: merged.block("health").map(health::Settings::lift),
         breaker: merged.block("breaker").map(breaker::Settings::lift),
@@ -85,16 +95,69 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
     }
 }
 
+/// The zone that this workload runs in.
+pub(super) fn zone(root: &Merged, around: &Surroundings) -> Option<Arc<str>> {
+    root.word("zone").or(around.zone.as_deref()).map(Arc::from)
+}
+
+fn lift_balance(merged: &Merged) -> balance::Settings {
+    merged
+        .block("balance")
+        .map(balance::Settings::lift)
+        .unwrap_or_default()
+}
+
 fn endpoints(merged: &Merged) -> Endpoints {
-    match merged.list("endpoints") {
-        Some(list) => Endpoints::Static(
-            list.iter()
-                .filter_map(|text| text.parse::<SocketAddr>().ok())
-                .collect(),
-        ),
+    match listed(merged) {
+        Some(list) => Endpoints::Static(list.into_iter().map(|(member, _)| member).collect()),
         None if merged.word("endpoints") == Some("original") => Endpoints::Original,
         None => Endpoints::Dns,
     }
+}
+
+/// The endpoints that are written down, each with its place; `None` if they are found by other means.
+pub(super) fn listed(merged: &Merged) -> Option<Vec<(Member, Place)>> {
+    match merged.value("endpoints")?.0 {
+        Value::List(items) => Some(members(items, None).collect()),
+        Value::Block(block) => {
+            let Value::Named(zones) = &block.entry("zones")?.value else {
+                return None;
+            };
+            let of_zone = |(name, _, zone): &(String, Place, Block)| {
+                let items = match zone.entry("endpoints").map(|entry| &entry.value) {
+                    Some(Value::List(items)) => items.as_slice(),
+                    _ => &[],
+                };
+                members(items, Some(Arc::from(name.as_str()))).collect::<Vec<_>>()
+            };
+            Some(zones.iter().flat_map(of_zone).collect())
+        }
+        _ => None,
+    }
+}
+
+fn members(
+    items: &[(Value, Place)],
+    zone: Option<Arc<str>>,
+) -> impl Iterator<Item = (Member, Place)> {
+    items.iter().filter_map(move |(item, at)| {
+        let Value::Block(block) = item else {
+            return None;
+        };
+        let Value::Text(address) = &block.entry("address")?.value else {
+            return None;
+        };
+        let weight = match block.entry("weight").map(|entry| &entry.value) {
+            Some(Value::Count(weight)) => u32::try_from(*weight).unwrap_or(1),
+            _ => 1,
+        };
+        let member = Member {
+            address: address.parse().ok()?,
+            weight,
+            zone: zone.clone(),
+        };
+        Some((member, *at))
+    })
 }
 
 fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {

@@ -1,12 +1,15 @@
 //! Judgements that need the merged policy: what contradicts itself is an error, what is merely suspicious a warning.
 
+mod balance;
 mod bulkhead;
 mod health;
 mod hedge;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Bind;
+use super::Surroundings;
 use super::build::Built;
 use super::build::BuiltUpstream;
 use super::build::rank;
@@ -53,11 +56,12 @@ const TLS_PORTS: &[u16] = &[443, 8443];
 const REPEATABLE: &[&str] = &["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 
 /// Runs every lint.
-pub(super) fn run(built: &Built, sink: &mut Sink) {
+pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     listeners(&built.root, sink);
     hops(&built.root, sink);
     policy(&built.fallback, sink);
     ejection(&built.fallback, sink);
+    balance::run(built, around, sink);
     for upstream in &built.upstreams {
         self::upstream(upstream, sink);
     }
@@ -175,19 +179,15 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
     }
     ejection(&upstream.merged, sink);
     health::lint(upstream, tcp, sink);
-    if let Some((Value::List(items), _)) = upstream.merged.value("endpoints") {
-        let mut seen: Vec<&str> = Vec::new();
-        for (item, at) in items {
-            let Value::Text(text) = item else { continue };
-            if seen.contains(&text.as_str()) {
-                sink.add(
-                    code::DUPLICATE_ENDPOINT,
-                    *at,
-                    format!("the endpoint `{text}` is already in the list"),
-                    None,
-                );
-            }
-            seen.push(text);
+    twice(&upstream.merged, sink);
+}
+
+fn twice(merged: &Merged, sink: &mut Sink) {
+    let mut seen = HashSet::new();
+    for (member, at) in lift::listed(merged).unwrap_or_default() {
+        if !seen.insert(member.address) {
+            let message = format!("the endpoint `{}` is already in the list", member.address);
+            sink.add(code::DUPLICATE_ENDPOINT, at, message, None);
         }
     }
 }

@@ -24,9 +24,12 @@ mod worst;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::balance;
+use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::policy::breaker::config as breaker;
@@ -68,6 +71,10 @@ pub struct Policy {
     pub upstreams: Vec<Upstream>,
     /// Built-in values under `defaults`: what unmatched traffic gets under `unmatched: pass`.
     pub fallback: Route,
+    /// The zone that this workload runs in, if anybody said: `zone`, else `OUTRIDER_ZONE`.
+    pub zone: Option<Arc<str>>,
+    /// `balance` under built-in < `defaults`, for unmatched traffic.
+    pub fallback_balance: balance::Settings,
     /// `eject` under built-in < `defaults`, for unmatched traffic.
     pub fallback_eject: Option<eject::Settings>,
     /// What hops tell each other; `None` is off.
@@ -111,6 +118,8 @@ pub struct Upstream {
     pub name: String,
     /// Where connections go.
     pub endpoints: Endpoints,
+    /// Which endpoint a try goes to. Always one setting for the whole upstream.
+    pub balance: balance::Settings,
     /// Endpoint ejection; `None` is off. Always one setting for the whole upstream.
     pub eject: Option<eject::Settings>,
     /// Active health checks; `None` is off. Off too wherever one upstream may stand for any number of destinations.
@@ -136,7 +145,20 @@ pub enum Endpoints {
     /// Resolve the name and keep it resolved.
     Dns,
     /// These and no others. Never empty.
-    Static(Vec<SocketAddr>),
+    Static(Vec<Member>),
+}
+
+impl Endpoints {
+    /// Whether what is known of the endpoints of one holds for those of the other: they are found in the same way, and of
+    /// two lists something is in both.
+    #[must_use]
+    pub fn are_kin(&self, other: &Self) -> bool {
+        let (Self::Static(mine), Self::Static(theirs)) = (self, other) else {
+            return self == other;
+        };
+        let mine: HashSet<_> = mine.iter().map(|member| member.address).collect();
+        theirs.iter().any(|member| mine.contains(&member.address))
+    }
 }
 
 /// `protocol`.
@@ -196,15 +218,18 @@ pub struct Loaded {
 pub struct Surroundings {
     /// `OTEL_SERVICE_NAME`: the service's name if the policy has none.
     pub service: Option<String>,
+    /// `OUTRIDER_ZONE`: the zone that this workload runs in, if the policy does not say.
+    pub zone: Option<String>,
 }
 
 impl Surroundings {
     /// What the environment of this process says.
     #[must_use]
     pub fn of_process() -> Self {
-        let service = std::env::var("OTEL_SERVICE_NAME").ok();
+        let named = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
         Self {
-            service: service.filter(|name| !name.is_empty()),
+            service: named("OTEL_SERVICE_NAME"),
+            zone: named("OUTRIDER_ZONE"),
         }
     }
 }
@@ -302,10 +327,10 @@ fn prepare(
         .map(|document| decode::document(document, &mut sink))
         .collect();
     let built = build::build(&blocks, &mut sink);
-    lint::run(&built, &mut sink);
+    lint::run(&built, around, &mut sink);
     if sink.refuses() {
         return (sink, None);
     }
-    let policy = lift::policy(&built, around.service.as_deref(), digest.hex(), sources);
+    let policy = lift::policy(&built, around, digest.hex(), sources);
     (sink, Some(Prepared { built, policy }))
 }

@@ -158,7 +158,10 @@ impl Blocks {
             }
             Kind::Block(table) => self.block(table),
             Kind::Named(table) => {
-                let of = self.reference(table);
+                let of = match table.short {
+                    Some(_) => self.block(table),
+                    None => self.reference(table),
+                };
                 json!({ "type": "object", "additionalProperties": of })
             }
             Kind::Or(kinds) => {

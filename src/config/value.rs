@@ -51,6 +51,9 @@ impl fmt::Display for Value {
                 write!(f, "[{}]", items.join(", "))
             }
             Value::Block(block) => {
+                if let Some(short) = block.as_short() {
+                    return short.fmt(f);
+                }
                 let entries: Vec<String> = block
                     .entries
                     .iter()
@@ -58,7 +61,13 @@ impl fmt::Display for Value {
                     .collect();
                 write!(f, "{{ {} }}", entries.join(", "))
             }
-            Value::Named(all) => write!(f, "{} entries", all.len()),
+            Value::Named(all) => {
+                let one = |(name, _, block): &(String, Place, Block)| {
+                    format!("{name}: {}", Value::Block(block.clone()))
+                };
+                let all: Vec<String> = all.iter().map(one).collect();
+                write!(f, "{{ {} }}", all.join(", "))
+            }
         }
     }
 }
@@ -179,7 +188,7 @@ fn share(text: &str, min: f64, max: f64, zero: bool) -> Result<Value, Problem> {
             out_of_range(text, format!("{min}%"), format!("{max}%")),
         ));
     }
-    let value = units::parse_share(text).map_err(|fault| (code::UNIT, fault))?;
+    let value = units::parse_percent(text).map_err(|fault| (code::UNIT, fault))?;
     if value == 0.0 && !zero {
         return Err((
             code::RANGE,

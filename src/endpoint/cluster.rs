@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -43,6 +44,19 @@ impl From<SocketAddr> for Member {
             address,
             weight: 1,
             zone: None,
+        }
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if self.weight != 1 {
+            write!(f, " weight {}", self.weight)?;
+        }
+        match &self.zone {
+            Some(zone) => write!(f, " in {zone}"),
+            None => Ok(()),
         }
     }
 }

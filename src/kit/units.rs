@@ -200,6 +200,18 @@ pub fn format_size(bytes: u64) -> String {
 /// # Errors
 /// If the `%` is missing, or the value lies outside 0% to 100%.
 pub fn parse_share(text: &str) -> Result<f64, Unfit> {
+    let share = parse_percent(text)?;
+    if share > 1.0 {
+        return Err(Unfit::new(format!("`{}` is more than 100%", text.trim())));
+    }
+    Ok(share)
+}
+
+/// [`parse_share`] of what may be more than the whole: `125%` is 1.25.
+///
+/// # Errors
+/// If the text is not a number and `%`.
+pub fn parse_percent(text: &str) -> Result<f64, Unfit> {
     const WHAT: &str = "a share";
     let text = text.trim();
     let (number, unit) = split(text, WHAT, "20%")?;
@@ -221,9 +233,6 @@ pub fn parse_share(text: &str) -> Result<f64, Unfit> {
             let message = format!("unknown unit `{unit}` in `{text}`: {WHAT} carries `%`");
             return Err(Unfit::new(message).hint(format!("did you mean `{number}%`?")));
         }
-    }
-    if value > 100.0 {
-        return Err(Unfit::new(format!("`{text}` is more than 100%")));
     }
     Ok(value / 100.0)
 }

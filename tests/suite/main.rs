@@ -10,6 +10,7 @@
 mod support;
 
 mod cli;
+mod path_balance;
 mod path_breaker;
 mod path_bulkhead;
 mod path_captured;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::super::suggest;
 use super::Check;
+use crate::balance::Key;
 use crate::endpoint::health::config::Statuses;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
@@ -20,7 +21,7 @@ pub const CONDITIONS: &[&str] = &["connect", "refused", "reset", "try_timeout"];
 const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 const HOST_AND_PORT: &str = "^[^\\s/]+:[0-9]{1,5}$";
 
-pub(super) static NAME: Check = Check {
+pub(in crate::config) static NAME: Check = Check {
     name: "a name (letters, digits, `.`, `_`, `-`)",
     pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     test: name,
@@ -69,6 +70,11 @@ pub(super) static SELECTOR: Check = Check {
     name: "a selector `header:NAME`",
     pattern: "^header:[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
     test: selector,
+};
+pub(super) static HASH_KEY: Check = Check {
+    name: "a key to hash: `header:NAME`, `cookie:NAME`, `path` or `source`",
+    pattern: "^(path|source|(header|cookie):[A-Za-z0-9!#$%&'*+.^_`|~-]+)$",
+    test: hash_key,
 };
 pub(super) static PERCENTILE: Check = Check {
     name: "a percentile such as `p95`",
@@ -343,6 +349,22 @@ fn selector(text: &str) -> Result<(), Unfit> {
             fault.hint(format!("did you mean `header:{text}`?"))
         } else {
             fault
+        }
+    })
+}
+
+fn hash_key(text: &str) -> Result<(), Unfit> {
+    ensure(Key::parse(text).is_some(), text, &HASH_KEY).map_err(|fault| {
+        let (kind, name) = text.split_once(':').unwrap_or(("", text));
+        match suggest::nearest(kind, ["header", "cookie"]) {
+            Some(kind) if token(name) => fault.hint(format!("did you mean `{kind}:{name}`?")),
+            _ => match suggest::nearest(name, ["path", "source"]) {
+                Some(word) => fault.hint(format!("did you mean `{word}`?")),
+                None if kind.is_empty() && token(name) => {
+                    fault.hint(format!("did you mean `header:{name}`?"))
+                }
+                None => fault,
+            },
         }
     })
 }

@@ -19,21 +19,6 @@ const EVERY_SHARE: Kind = Kind::Share {
     zero: true,
 };
 
-/// `balance: { hash: ... }`.
-pub static HASH: Table = Table {
-    name: "balance",
-    doc: "Consistent hashing.",
-    short: None,
-    switch: Switch::Always,
-    keys: &[Key::new(
-        "hash",
-        Kind::Text(&checks::SELECTOR),
-        "",
-        "What is hashed: `header:NAME`.",
-    )
-    .required()],
-};
-
 /// `limit`.
 pub static LIMIT: Table = Table {
     name: "limit",

@@ -4,8 +4,10 @@
 //! The whole grammar is here, including blocks that later versions enforce: those parse and are checked, and then refused by
 //! name (OR040), so that no line of a policy is ever ignored in silence.
 
+pub mod balance;
 pub mod bulkhead;
 pub mod checks;
+pub mod endpoints;
 pub mod health;
 pub mod hedge;
 pub mod hops;

@@ -38,6 +38,12 @@ pub static ROOT: Table = Table {
             "This workload's name: `client` in logs. Default: OTEL_SERVICE_NAME, else `unknown_service`.",
         ),
         Key::new(
+            "zone",
+            Kind::Text(&checks::NAME),
+            "",
+            "The zone that this workload runs in: its endpoints are preferred. Default: OUTRIDER_ZONE, else none.",
+        ),
+        Key::new(
             "listen",
             Kind::Block(&LISTEN),
             "",

@@ -5,8 +5,10 @@ use super::Key;
 use super::Kind;
 use super::Switch;
 use super::Table;
+use super::balance;
 use super::bulkhead;
 use super::checks;
+use super::endpoints;
 use super::health;
 use super::hedge;
 use super::later;
@@ -36,17 +38,12 @@ const EJECT: Key = Key::new(
     "",
     "Leaves out an endpoint that fails, never the last one.",
 );
-const BALANCES: Kind = Kind::Or(&[
-    Kind::Words(&["ewma", "least", "round_robin"]),
-    Kind::Block(&later::HASH),
-]);
 const BALANCE: Key = Key::new(
     "balance",
-    BALANCES,
-    "ewma",
-    "How an endpoint is picked: the faster of two drawn at random, by peak EWMA of latency.",
-)
-.later(&["ewma"]);
+    Kind::Block(&balance::BALANCE),
+    "",
+    "Which endpoint a try goes to.",
+);
 const PROTOCOL: Key = Key::new(
     "protocol",
     Kind::Words(&["auto", "tcp"]),
@@ -188,9 +185,13 @@ pub static UPSTREAM: Table = Table {
         Key::new("use", Kind::Text(&checks::NAME), "", "The profile whose values lie under this upstream's."),
         Key::new(
             "endpoints",
-            Kind::Or(&[Kind::Words(&["dns", "original"]), Kind::List(&Kind::Text(&checks::ADDRESS), 1)]),
+            Kind::Or(&[
+                Kind::Words(&["dns", "original"]),
+                Kind::List(&Kind::Block(&endpoints::ENDPOINT), 1),
+                Kind::Block(&endpoints::ENDPOINTS),
+            ]),
             "dns",
-            "Where connections go: the resolved name, the address the application dialled, or a fixed list.",
+            "Where connections go: the resolved name, the address the application dialled, or a fixed list, by zone or not.",
         ),
         BALANCE,
         PROTOCOL,

@@ -11,6 +11,7 @@ use super::super::worst_case;
 use super::effect;
 use super::good;
 use super::places;
+use crate::endpoint::Member;
 use crate::kit::mode::Mode;
 use crate::policy::breaker::config::Scope;
 use crate::policy::retry::config::Methods;
@@ -193,11 +194,9 @@ fn lists_and_words_are_lifted() {
     let text = "upstream: a.b:80\nendpoints: [10.0.0.1:80, \"[fd00::1]:81\"]\nretry:\n  methods: [PUT, LOCK]\n  when: [503, refused, 503, \"grpc:unavailable\", connect]\n";
     let loaded = super::super::parse("p.yaml", text).expect("loads");
     let upstream = &loaded.policy.upstreams[0];
-    let addresses: Vec<SocketAddr> = ["10.0.0.1:80", "[fd00::1]:81"]
-        .iter()
-        .map(|text| text.parse().expect("an address"))
-        .collect();
-    assert_eq!(upstream.endpoints, Endpoints::Static(addresses));
+    let member = |text: &str| Member::from(text.parse::<SocketAddr>().expect("an address"));
+    let members = ["10.0.0.1:80", "[fd00::1]:81"].map(member).to_vec();
+    assert_eq!(upstream.endpoints, Endpoints::Static(members));
     let retry = upstream.base.retry.as_ref().expect("on");
     assert_eq!(
         retry.methods,

@@ -22,6 +22,7 @@ use super::faults;
 use super::golden;
 use super::good;
 use super::shipped;
+use crate::balance;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::units;
@@ -143,6 +144,10 @@ fn built_in_values_are_those_of_the_code() {
         breaker::Slow::default()
     );
     assert_eq!(
+        balance::Settings::lift(&merge(&spec::balance::BALANCE, &[])),
+        balance::Settings::default()
+    );
+    assert_eq!(
         eject::Settings::lift(&merge(&rooms::EJECT, &[])),
         eject::Settings::default()
     );
@@ -175,6 +180,12 @@ fn built_in_values_are_those_of_the_code() {
 /// A value other than the built-in one for every enforced key of an upstream.
 const OTHERS: &[(&str, &str)] = &[
     ("endpoints", "original"),
+    ("balance.mode", "shadow"),
+    ("balance.by", "least"),
+    ("balance.hash", "cookie:sid"),
+    ("balance.bound", "170%"),
+    ("balance.slow_start", "7s"),
+    ("balance.panic", "7%"),
     ("protocol", "tcp"),
     ("timeout.total", "7s"),
     ("timeout.try", "70ms"),
@@ -241,6 +252,7 @@ const OTHERS: &[(&str, &str)] = &[
 const OTHERS_AT_THE_TOP: &[(&str, &str)] = &[
     ("service", "other"),
     ("unmatched", "deny"),
+    ("zone", "eu-1a"),
     ("listen.outbound", "7000"),
     ("listen.explicit", "127.0.0.1:7001"),
     ("listen.admin", "off"),
@@ -336,8 +348,13 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?}",
-            policy.service, policy.listen, policy.unmatched, policy.access_log, policy.hops
+            "{} {:?} {:?} {} {:?} {:?}",
+            policy.service,
+            policy.listen,
+            policy.unmatched,
+            policy.access_log,
+            policy.hops,
+            policy.zone
         )
     };
     let built_in = read("upstream: a.b\n");
@@ -450,7 +467,7 @@ const STRUCTURAL: &[&str] = &[
 const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
-    "OR055", "OR056", "OR058", "OR060", "OR061", "OR062",
+    "OR055", "OR056", "OR058", "OR060", "OR061", "OR062", "OR070",
 ];
 
 #[test]

@@ -187,24 +187,25 @@ fn the_revision_names_the_text_and_nothing_else() {
 }
 
 #[test]
-fn the_name_of_the_service_comes_from_the_policy_then_from_outside() {
+fn service_and_zone_come_from_the_policy_then_from_outside() {
     let around = Surroundings {
         service: Some("outside".to_owned()),
+        zone: Some("eu-1b".to_owned()),
     };
     let files = directory(&[
-        ("own.yaml", "upstream: a.b\nservice: own\n"),
+        ("own.yaml", "upstream: a.b\nservice: own\nzone: eu-1a\n"),
         ("none.yaml", "upstream: a.b\n"),
     ]);
-    let name = |file: &str, around: &Surroundings| {
-        load_with(&[files.path().join(file)], around)
-            .expect("loads")
-            .policy
-            .service
+    let names = |file: &str, around: &Surroundings| {
+        let loaded = load_with(&[files.path().join(file)], around).expect("loads");
+        let zone = loaded.policy.zone.as_deref().unwrap_or("-").to_owned();
+        (loaded.policy.service, zone)
     };
-    assert_eq!(name("own.yaml", &around), "own");
-    assert_eq!(name("none.yaml", &around), "outside");
+    let are = |service: &str, zone: &str| (service.to_owned(), zone.to_owned());
+    assert_eq!(names("own.yaml", &around), are("own", "eu-1a"));
+    assert_eq!(names("none.yaml", &around), are("outside", "eu-1b"));
     assert_eq!(
-        name("none.yaml", &Surroundings::default()),
-        "unknown_service"
+        names("none.yaml", &Surroundings::default()),
+        are("unknown_service", "-")
     );
 }

@@ -56,7 +56,7 @@ impl Model {
             By::Ewma => {
                 let cost = |at: usize| {
                     let endpoint: &Endpoint = &endpoints[at];
-                    machine::cost(endpoint.latency_s(now), endpoint.in_flight())
+                    machine::cost(endpoint.latency_s(now), f64::from(endpoint.in_flight()))
                 };
                 let draws = (rng::bits(), rng::bits());
                 machine::pick_among(endpoints.len(), serves, cost, draws).unwrap_or(0)
