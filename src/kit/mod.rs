@@ -8,6 +8,7 @@ pub mod budget;
 pub mod date;
 pub mod ewma;
 pub mod fields;
+pub mod gcra;
 pub mod gradient;
 pub mod mode;
 pub mod net;

@@ -1,6 +1,7 @@
 //! Windows, budgets, averages and back-off against what they promise. Dates and units have tests of their own.
 
 mod date;
+mod gcra;
 mod gradient;
 mod net;
 mod quantile;
