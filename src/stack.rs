@@ -30,6 +30,7 @@ use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::hedge;
 use crate::policy::idempotency;
+use crate::policy::limit;
 use crate::policy::retry;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::layer::Observe;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub idempotency: Option<(idempotency::Settings, Arc<idempotency::metrics::Metrics>)>,
     /// What the route's hedges are judged by, and its mode; `None` is off.
     pub hedge: Option<(Arc<hedge::Hedger>, Mode)>,
+    /// `limit` of the route; `None` is off.
+    pub limit: Option<limit::Guard>,
     /// `retry` of the route, with the budget it draws on; `None` is off.
     pub retry: Option<(
         retry::Settings,
@@ -76,20 +79,15 @@ pub struct Parts {
 pub type Stack = Observe<
     correlation::Correlation<
         deadline::Deadline<
-            bulkhead::Bounded<
-                idempotency::Idempotency<
-                    hedge::Hedge<
-                        retry::Retry<
-                            correlation::TrySpan<
-                                breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>,
-                            >,
-                        >,
-                    >,
-                >,
+            limit::Limited<
+                bulkhead::Bounded<idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>>,
             >,
         >,
     >,
 >;
+
+/// The part of it that each try goes through.
+type OneTry = correlation::TrySpan<breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>>;
 
 /// The way of a request, from the client's side to the upstream's.
 #[must_use]
@@ -109,6 +107,8 @@ pub fn build(parts: Parts) -> Stack {
             parts.deadline.clone(),
             Arc::clone(&parts.expiries),
         ))
+        // Counts calls, not tries, and refuses before anything waits or is kept for another try.
+        .layer(limit::LimitLayer::new(parts.limit))
         // Counts calls, not tries, and waits within the deadline. Outside retry, so that its refusal is not repeated.
         .layer(bulkhead::BulkheadLayer::new(parts.bulkhead))
         // Outside whatever sends a call more than once: all that is sent of it carries the same key.

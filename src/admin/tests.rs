@@ -25,6 +25,7 @@ use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::hedge;
 use crate::policy::idempotency;
+use crate::policy::limit;
 use crate::policy::retry;
 use crate::telemetry::BuildInfo;
 
@@ -414,6 +415,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = balance::metrics::Metrics::new(&telemetry, "pay");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");
     let _ = health::metrics::Metrics::new(&telemetry, "pay");
+    let _ = limit::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = limit::metrics::keys(&telemetry, "pay", "*");
     telemetry.families().into_iter().collect()
 }
 

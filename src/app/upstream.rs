@@ -38,6 +38,8 @@ use crate::policy::eject::Ejector;
 use crate::policy::hedge;
 use crate::policy::hedge::Hedger;
 use crate::policy::idempotency;
+use crate::policy::limit;
+use crate::policy::limit::Limiter;
 use crate::policy::retry;
 use crate::policy::retry::Budget;
 use crate::route::machine::Matcher;
@@ -82,6 +84,8 @@ pub struct Route {
     pub breaker: Option<(Arc<Breaker>, Mode)>,
     /// The bulkhead and this route's mode of obeying it.
     pub bulkhead: Option<(Arc<Bulkhead>, Mode)>,
+    /// The limit, and how this route obeys it.
+    pub limit: Option<limit::Guard>,
     /// The budget that its retries are taken from.
     pub budget: Option<Arc<Budget>>,
     /// What its hedges are judged by, and its mode of hedging; `None` is off.
@@ -233,6 +237,9 @@ impl Live {
             if let Some((hedger, _)) = &route.hedger {
                 hedger.refresh(now);
             }
+            if let Some(guard) = &route.limit {
+                guard.limiter.refresh(now);
+            }
         }
     }
 
@@ -273,6 +280,7 @@ impl Live {
                     "bulkhead": route.bulkhead.as_ref().map(|(bulkhead, _)| bulkhead.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                     "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),
+                    "limit": route.limit.as_ref().map(|guard| guard.describe(now)),
                 })
             })
             .collect();
@@ -346,6 +354,14 @@ fn apply(cluster: &Cluster, metrics: &UpstreamMetrics, update: Update) {
     }
 }
 
+/// What the routes of one upstream share, unless one has its own.
+struct Common {
+    breaker: Option<Arc<Breaker>>,
+    budget: Option<Arc<Budget>>,
+    bulkhead: Option<Arc<Bulkhead>>,
+    limiter: Option<Arc<Limiter>>,
+}
+
 /// Makes the routes of one upstream.
 struct Routes<'a> {
     name: &'a str,
@@ -370,37 +386,34 @@ impl Routes<'_> {
                 .map(|bulkhead| &bulkhead.settings),
         };
         let room = shared_limit.map(|settings| self.bulkhead("*", settings));
-        let mut routes: Vec<_> = own
-            .iter()
-            .map(|route| self.one(route, shared.as_ref(), base_budget.as_ref(), room.as_ref()))
-            .collect();
+        let common = Common {
+            breaker: shared,
+            budget: base_budget,
+            bulkhead: room,
+            limiter: base.limit.as_ref().map(|limit| self.limiter("*", limit)),
+        };
+        let mut routes: Vec<_> = own.iter().map(|route| self.one(route, &common)).collect();
         routes.sort_by_key(|route| {
             std::cmp::Reverse(route.matcher.as_ref().map(Matcher::specificity))
         });
-        routes.push(self.one(base, shared.as_ref(), base_budget.as_ref(), room.as_ref()));
+        routes.push(self.one(base, &common));
         routes
     }
 
-    fn one(
-        &self,
-        route: &config::Route,
-        shared: Option<&Arc<Breaker>>,
-        base_budget: Option<&Arc<Budget>>,
-        room: Option<&Arc<Bulkhead>>,
-    ) -> Route {
+    fn one(&self, route: &config::Route, common: &Common) -> Route {
         let breaker = route.breaker.as_ref().map(|settings| {
-            let breaker = match (settings.scope, shared) {
+            let breaker = match (settings.scope, &common.breaker) {
                 (Scope::Upstream, Some(shared)) => Arc::clone(shared),
                 _ => self.breaker(&route.name, settings),
             };
             (breaker, settings.mode)
         });
-        let budget = route.retry.as_ref().map(|retry| match base_budget {
+        let budget = route.retry.as_ref().map(|retry| match &common.budget {
             Some(base) if *base.settings() == retry.budget => Arc::clone(base),
             _ => self.budget(&route.name, retry),
         });
         let bulkhead = route.bulkhead.as_ref().map(|own| {
-            let bulkhead = match room {
+            let bulkhead = match &common.bulkhead {
                 Some(shared) if !own.is_own => Arc::clone(shared),
                 _ => self.bulkhead(&route.name, &own.settings),
             };
@@ -411,6 +424,7 @@ impl Routes<'_> {
             policy: route.clone(),
             breaker,
             bulkhead,
+            limit: self.guard(route, common.limiter.as_ref()),
             budget,
             hedger: route
                 .hedge
@@ -459,6 +473,37 @@ impl Routes<'_> {
         }
         let metrics = bulkhead::metrics::Metrics::new(self.telemetry, self.name, route);
         Bulkhead::new(settings.clone(), metrics)
+    }
+
+    fn guard(&self, route: &config::Route, base: Option<&Arc<Limiter>>) -> Option<limit::Guard> {
+        let settings = route.limit.as_ref()?;
+        let metrics = limit::metrics::Metrics::new(self.telemetry, self.name, &route.name);
+        Some(limit::Guard {
+            limiter: match base {
+                Some(base) if !settings.own => Arc::clone(base),
+                _ => self.limiter(&route.name, settings),
+            },
+            mode: settings.mode,
+            headers: settings.headers,
+            metrics: Arc::new(metrics),
+        })
+    }
+
+    fn limiter(&self, route: &str, settings: &limit::Settings) -> Arc<Limiter> {
+        let old = self.old(route).and_then(|old| old.limit.as_ref());
+        let old = old.map(|guard| &guard.limiter);
+        if let Some(old) = old
+            && old.settings().same_buckets(settings)
+        {
+            return Arc::clone(old);
+        }
+        let name = match route {
+            "*" => self.name.to_owned(),
+            route => format!("{} {route}", self.name),
+        };
+        let keys = limit::metrics::keys(self.telemetry, self.name, route);
+        let old = old.map(|old| &**old);
+        Limiter::new(&name, settings.clone(), keys, clock::now(), old)
     }
 
     fn budget(&self, route: &str, retry: &retry::Settings) -> Arc<Budget> {

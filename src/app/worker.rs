@@ -232,6 +232,7 @@ impl Worker {
             expiries: Arc::clone(&route.expiries),
             idempotency: keys.map(|(settings, metrics)| (settings.clone(), Arc::clone(metrics))),
             hedge: route.hedger.clone(),
+            limit: route.limit.clone(),
             retry: retry.map(|(settings, budget)| {
                 (
                     settings.clone(),

@@ -199,6 +199,14 @@ impl Decoder<'_> {
             }
             _ => false,
         };
+        if matches!(value, Value::Word("global")) {
+            let message = format!(
+                "{named} needs the shared tier (`redis`), which this version of outrider does not have yet"
+            );
+            let hint = "with `scope: pod` each pod counts for itself".to_owned();
+            self.sink.add(code::NOT_ENFORCED, at, message, Some(hint));
+            return;
+        }
         let hint = match accepted.first() {
             Some(word) => format!("use `{word}` or leave it out"),
             None if can_be_off => "remove it or set it to `off`".to_owned(),

@@ -3,6 +3,7 @@
 //! A block is switched like any other field: writing it, even as `{}`, enables what a layer below had off; `off` keeps the
 //! fields below it, so that a later layer that enables it again gets them back.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::decode::Block;
@@ -85,7 +86,7 @@ fn origin(layer: &Layer<'_>, line: Place, value: Place) -> Origin {
 /// Merges the layers, lowest first.
 pub(crate) fn merge(table: &'static Table, layers: &[Layer<'_>]) -> Merged {
     let (on, on_origin) = switched(table, layers);
-    let fields = table
+    let mut fields: Vec<Field> = table
         .keys
         .iter()
         .map(|key| Field {
@@ -93,10 +94,40 @@ pub(crate) fn merge(table: &'static Table, layers: &[Layer<'_>]) -> Merged {
             held: field(key, layers, on, &on_origin),
         })
         .collect();
+    for (block, one, other) in EITHER {
+        if table.name == *block {
+            keep_the_later(&mut fields, one, other);
+        }
+    }
     Merged {
         on,
         origin: on_origin,
         fields,
+    }
+}
+
+/// Two ways to say one thing, by the block that has them: what a layer says in one way replaces what a layer below it said
+/// in the other. Both in one layer are left for a lint.
+const EITHER: &[(&str, &str, &str)] = &[("limit", "rps", "rate")];
+
+fn keep_the_later(fields: &mut [Field], one: &str, other: &str) {
+    let rank = |name: &str| {
+        let field = fields.iter().find(|field| field.key.name == name)?;
+        match &field.held {
+            Held::Value(_, origin) => Some(origin.rank),
+            Held::Block(_) => None,
+        }
+    };
+    let (Some(a), Some(b)) = (rank(one), rank(other)) else {
+        return;
+    };
+    let earlier = match a.cmp(&b) {
+        Ordering::Less => one,
+        Ordering::Greater => other,
+        Ordering::Equal => return,
+    };
+    for field in fields.iter_mut().filter(|field| field.key.name == earlier) {
+        field.held = Held::Value(Value::Unset, builtin());
     }
 }
 

@@ -32,6 +32,7 @@ use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
+use crate::policy::limit::config as limit;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 
@@ -178,6 +179,10 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             .block("timeout")
             .map(deadline::Settings::lift)
             .unwrap_or_default(),
+        limit: merged.block("limit").map(|block| limit::Settings {
+            own: block.written_by(rank::ROUTE),
+            ..limit::Settings::lift(block)
+        }),
         retry: merged.block("retry").map(retry::Settings::lift),
         idempotency: merged.block("idempotency").map(idempotency::Settings::lift),
         hedge: merged.block("hedge").map(hedge::Settings::lift),

@@ -4,6 +4,7 @@ mod balance;
 mod bulkhead;
 mod health;
 mod hedge;
+mod limit;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -222,7 +223,14 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
 }
 
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
-    for key in ["retry", "breaker", "bulkhead", "idempotency", "hedge"] {
+    for key in [
+        "limit",
+        "retry",
+        "breaker",
+        "bulkhead",
+        "idempotency",
+        "hedge",
+    ] {
         let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else {
             continue;
         };
@@ -303,6 +311,9 @@ fn policy(merged: &Merged, sink: &mut Sink) {
     }
     if let Some(block) = merged.block("hedge") {
         hedge::delays(block, &deadline, total, sink);
+    }
+    if let Some(block) = merged.block("limit") {
+        limit::limit(block, sink);
     }
     if let Some(block) = merged.block("breaker") {
         breaker(block, &deadline, total, sink);

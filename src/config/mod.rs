@@ -38,6 +38,7 @@ use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
+use crate::policy::limit::config as limit;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
@@ -185,6 +186,8 @@ pub struct Route {
     pub idempotency: Option<idempotency::Settings>,
     /// `hedge`; `None` is off.
     pub hedge: Option<hedge::Settings>,
+    /// `limit`; `None` is off. A route that changes any field except `mode` has one of its own.
+    pub limit: Option<limit::Settings>,
     /// `breaker`; `None` is off. `scope` says whose machine: a route that changes any breaker field except `mode` always
     /// has [`breaker::Scope::Route`], because one machine cannot follow two settings; one that changes only `mode` keeps the
     /// shared machine and applies its own mode to the answer.

@@ -3,6 +3,7 @@
 mod chain;
 mod golden;
 mod layering;
+mod limit;
 mod registry;
 mod scalars;
 mod sources;

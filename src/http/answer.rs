@@ -43,6 +43,9 @@ pub fn answer(
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    for (name, value) in &fault.fields {
+        headers.append(name, value.clone());
+    }
     response
 }
 
@@ -98,7 +101,7 @@ fn grpc_code(reason: Reason) -> u8 {
     match reason.status() {
         504 | 408 => DEADLINE_EXCEEDED,
         403 => PERMISSION_DENIED,
-        413 | 431 => RESOURCE_EXHAUSTED,
+        413 | 429 | 431 => RESOURCE_EXHAUSTED,
         501 => UNIMPLEMENTED,
         502 | 503 => UNAVAILABLE,
         _ => INTERNAL,

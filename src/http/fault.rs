@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use http::HeaderName;
+use http::HeaderValue;
+
 use crate::http::Reason;
 
 /// Whether any byte of the request may have reached the upstream.
@@ -30,6 +33,8 @@ pub struct Fault {
     pub no_retry: Option<&'static str>,
     /// When to come back, for a refusal that knows it (sent as `Retry-After`).
     pub retry_after: Option<Duration>,
+    /// Fields that the answer carries besides; none costs nothing.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What the operating system or a library said; for logs, never needed to understand the reason.
     pub detail: Option<Box<str>>,
 }
@@ -45,6 +50,7 @@ impl Fault {
             hurried: false,
             no_retry: None,
             retry_after: None,
+            fields: Vec::new(),
             detail: None,
         }
     }

@@ -68,6 +68,8 @@ reasons! {
     LoopDetected = "loop_detected", 508, "The request would loop back to this proxy.";
     /// More connections than `listen.limits.connections`.
     ConnectionLimit = "connection_limit", 503, "The proxy has reached its connection limit.";
+    /// The call came faster than `limit` allows.
+    Limit = "limit", 429, "Too many calls in too short a time.";
     /// As many calls as the bulkhead allows are in flight, and as many as it allows wait.
     BulkheadFull = "bulkhead_full", 503, "As many calls as allowed are at the upstream or wait for it.";
     /// The call waited for a permit of the bulkhead, in vain.

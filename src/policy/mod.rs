@@ -6,6 +6,7 @@
 pub mod correlation;
 
 pub mod deadline;
+pub mod limit;
 
 pub mod bulkhead;
 

@@ -27,6 +27,7 @@ mod path_hostile;
 mod path_hostile_body;
 mod path_hostile_h2;
 mod path_idempotency;
+mod path_limit;
 mod path_limits;
 mod path_override;
 mod path_reload;

@@ -76,6 +76,11 @@ pub(super) static HASH_KEY: Check = Check {
     pattern: "^(path|source|(header|cookie):[A-Za-z0-9!#$%&'*+.^_`|~-]+)$",
     test: hash_key,
 };
+pub(super) static LIMIT_KEY: Check = Check {
+    name: "a selector such as `header:NAME` or `path`",
+    pattern: "^(header:[A-Za-z0-9!#$%&'*+.^_`|~-]+|path|method|source|peer)$",
+    test: limit_key,
+};
 pub(super) static PERCENTILE: Check = Check {
     name: "a percentile such as `p95`",
     pattern: "^p[1-9][0-9]?(\\.[0-9]+)?$",
@@ -366,6 +371,19 @@ fn hash_key(text: &str) -> Result<(), Unfit> {
                 None => fault,
             },
         }
+    })
+}
+
+fn limit_key(text: &str) -> Result<(), Unfit> {
+    const WORDS: [&str; 4] = ["path", "method", "source", "peer"];
+    if WORDS.contains(&text) || text.strip_prefix("header:").is_some_and(token) {
+        return Ok(());
+    }
+    let fault = Unfit::new(format!("`{text}` is not {}", LIMIT_KEY.name));
+    Err(match suggest::nearest(text, WORDS) {
+        Some(guess) => fault.hint(format!("did you mean `{guess}`?")),
+        None if token(text) => fault.hint(format!("did you mean `header:{text}`?")),
+        None => fault.hint("known are `header:NAME`, `path`, `method`, `source` and `peer`"),
     })
 }
 

@@ -19,36 +19,6 @@ const EVERY_SHARE: Kind = Kind::Share {
     zero: true,
 };
 
-/// `limit`.
-pub static LIMIT: Table = Table {
-    name: "limit",
-    doc: "A cap on the rate of calls.",
-    short: None,
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new("rps", Kind::Count(1, 10_000_000), "", "Calls a second.").required(),
-        Key::new(
-            "burst",
-            Kind::Count(1, 10_000_000),
-            "",
-            "Calls at once. Default: `rps`.",
-        ),
-        Key::new(
-            "per",
-            Kind::Text(&checks::SELECTOR),
-            "",
-            "One bucket for each value: `header:NAME`. Default: one for all.",
-        ),
-        Key::new(
-            "scope",
-            Kind::Words(&["pod", "global"]),
-            "pod",
-            "Counted here, or in Redis by all pods.",
-        ),
-    ],
-};
-
 /// `cache` of an upstream.
 pub static CACHE: Table = Table {
     name: "cache",

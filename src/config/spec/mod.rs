@@ -12,6 +12,7 @@ pub mod health;
 pub mod hedge;
 pub mod hops;
 pub mod later;
+pub mod limit;
 pub mod rooms;
 pub mod root;
 pub mod upstream;

@@ -12,6 +12,7 @@ use super::endpoints;
 use super::health;
 use super::hedge;
 use super::later;
+use super::limit;
 use super::rooms;
 
 const TIMEOUT: Key = Key::new(
@@ -70,11 +71,10 @@ const BULKHEAD: Key = Key::new(
 );
 const LIMIT: Key = Key::new(
     "limit",
-    Kind::Block(&later::LIMIT),
+    Kind::Block(&limit::LIMIT),
     "",
     "A cap on the rate of calls.",
-)
-.later(&[]);
+);
 const CACHE: Key = Key::new(
     "cache",
     Kind::Block(&later::CACHE),
