@@ -1,0 +1,131 @@
+//! The rooms as a policy turns them on, each alone and all in the order of the stack.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use outrider::clock;
+use outrider::endpoint::Cluster;
+use outrider::http::Trail;
+use outrider::http::hops::Terms;
+use outrider::kit::mode::Mode;
+use outrider::policy::breaker;
+use outrider::policy::correlation;
+use outrider::policy::deadline;
+use outrider::policy::eject;
+use outrider::policy::retry;
+use outrider::telemetry::BuildInfo;
+use outrider::telemetry::Telemetry;
+use tower::ServiceBuilder;
+
+use crate::measure::Figure;
+use crate::measure::cost;
+
+/// The name of the last row.
+pub const TOGETHER: &str = "all together";
+
+/// Each row and how it is measured.
+pub const ALL: &[(&str, fn() -> Figure)] = &[
+    ("correlation", || cost(correlation, 1, terms)),
+    ("deadline", || cost(deadline, 1, terms)),
+    ("retry", || cost(retry, 1, terms)),
+    ("try span", || cost(correlation::TryLayer::new, 1, traced)),
+    ("breaker", || cost(breaker, 1, terms)),
+    ("eject", || cost_of_eject(None)),
+    ("eject slow", || cost_of_eject(Some(3.0))),
+    ("try timeout", || cost(try_timeout, 1, terms)),
+    (TOGETHER, all),
+];
+
+/// What the listener knows of the hop before: the application itself, which is believed.
+fn terms(trail: &Trail) {
+    trail.terms.set(Terms {
+        trusted: true,
+        deadline: Some(Mode::Enforce),
+        retry: Some(Mode::Enforce),
+    });
+}
+
+/// As behind the correlation room.
+fn traced(trail: &Trail) {
+    terms(trail);
+    trail.trace.set(Some(outrider::http::TraceMark {
+        trace_id: [7; 16],
+        flags: 1,
+    }));
+}
+
+fn telemetry() -> Arc<Telemetry> {
+    let build = BuildInfo {
+        version: "",
+        commit: "",
+    };
+    Telemetry::new(build, 1)
+}
+
+fn correlation() -> correlation::CorrelationLayer {
+    let metrics = correlation::metrics::Metrics::new(&telemetry());
+    correlation::CorrelationLayer::new(correlation::Settings::default(), metrics)
+}
+
+fn expiries() -> Arc<deadline::metrics::Metrics> {
+    Arc::new(deadline::metrics::Metrics::new(&telemetry(), "u", "*"))
+}
+
+fn deadline() -> deadline::DeadlineLayer {
+    deadline::DeadlineLayer::new(deadline::Settings::default(), expiries())
+}
+
+fn try_timeout() -> deadline::TryLayer {
+    deadline::TryLayer::new(deadline::Settings::default(), expiries())
+}
+
+fn retry() -> retry::RetryLayer {
+    let settings = retry::Settings::default();
+    let budget = retry::Budget::new(settings.budget.clone());
+    let metrics = retry::metrics::Metrics::new(&telemetry(), "u", "*");
+    retry::RetryLayer::new(Some((settings, budget, Arc::new(metrics))))
+}
+
+fn breaker() -> breaker::BreakerLayer {
+    let metrics = breaker::metrics::Metrics::new(&telemetry(), "u", "*");
+    let breaker = breaker::Breaker::new("u *".to_owned(), breaker::Settings::default(), metrics);
+    breaker::BreakerLayer::new(Some((breaker, Mode::Enforce)))
+}
+
+/// Three endpoints, of which the first is called.
+fn cluster() -> Arc<Cluster> {
+    let addresses = [1, 2, 3].map(|last| SocketAddr::from(([10, 0, 0, last], 80)));
+    Cluster::fixed(&addresses, clock::now())
+}
+
+fn eject(slow: Option<f64>, cluster: &Arc<Cluster>) -> eject::EjectLayer {
+    let settings = eject::Settings {
+        slow,
+        ..eject::Settings::default()
+    };
+    let metrics = eject::metrics::Metrics::new(&telemetry(), "u");
+    let ejector = eject::Ejector::new("u".to_owned(), settings, Arc::clone(cluster), metrics);
+    eject::EjectLayer::new(Some(ejector))
+}
+
+fn cost_of_eject(slow: Option<f64>) -> Figure {
+    let cluster = cluster();
+    let first = cluster.set().endpoints[0].id;
+    cost(|| eject(slow, &cluster), first, terms)
+}
+
+fn all() -> Figure {
+    let cluster = cluster();
+    let first = cluster.set().endpoints[0].id;
+    let stack = || {
+        ServiceBuilder::new()
+            .layer(correlation())
+            .layer(deadline())
+            .layer(retry())
+            .layer(correlation::TryLayer::new())
+            .layer(breaker())
+            .layer(eject(None, &cluster))
+            .layer(try_timeout())
+    };
+    cost(stack, first, terms)
+}
