@@ -9,6 +9,7 @@ use outrider::http::Trail;
 use outrider::http::hops::Terms;
 use outrider::kit::mode::Mode;
 use outrider::policy::breaker;
+use outrider::policy::bulkhead;
 use outrider::policy::correlation;
 use outrider::policy::deadline;
 use outrider::policy::eject;
@@ -27,6 +28,14 @@ pub const TOGETHER: &str = "all together";
 pub const ALL: &[(&str, fn() -> Figure)] = &[
     ("correlation", || cost(correlation, 1, terms)),
     ("deadline", || cost(deadline, 1, terms)),
+    ("bulkhead", || cost(|| bulkhead(None), 1, terms)),
+    ("bulkhead found", || {
+        cost(
+            || bulkhead(Some(bulkhead::config::Adaptive::default())),
+            1,
+            terms,
+        )
+    }),
     ("retry", || cost(retry, 1, terms)),
     ("try span", || cost(correlation::TryLayer::new, 1, traced)),
     ("breaker", || cost(breaker, 1, terms)),
@@ -79,6 +88,16 @@ fn try_timeout() -> deadline::TryLayer {
     deadline::TryLayer::new(deadline::Settings::default(), expiries())
 }
 
+fn bulkhead(adaptive: Option<bulkhead::config::Adaptive>) -> bulkhead::BulkheadLayer {
+    let settings = bulkhead::Settings {
+        adaptive,
+        ..bulkhead::Settings::default()
+    };
+    let metrics = bulkhead::metrics::Metrics::new(&telemetry(), "u", "*");
+    let bulkhead = bulkhead::Bulkhead::new(settings, metrics);
+    bulkhead::BulkheadLayer::new(Some((bulkhead, Mode::Enforce)))
+}
+
 fn retry() -> retry::RetryLayer {
     let settings = retry::Settings::default();
     let budget = retry::Budget::new(settings.budget.clone());
@@ -121,6 +140,7 @@ fn all() -> Figure {
         ServiceBuilder::new()
             .layer(correlation())
             .layer(deadline())
+            .layer(bulkhead(None))
             .layer(retry())
             .layer(correlation::TryLayer::new())
             .layer(breaker())
