@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
@@ -20,11 +21,16 @@ use outrider::http::ResponseBody;
 use outrider::http::Trail;
 use tower::Layer;
 use tower::Service;
+use tower::layer::util::Identity;
 
 /// Calls of one batch: so few that most batches are not interrupted by the machine's other work.
 const BATCH: u32 = 400;
 /// Batches of each kind, after as many to warm up.
 const BATCHES: usize = 301;
+
+/// Nobody is there, and nobody is asked.
+const ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 
 /// The cost of a layer, in nanoseconds a call.
 pub struct Figure {
@@ -56,7 +62,7 @@ impl Service<Call> for Leaf {
     }
 
     fn call(&mut self, call: Call) -> Answer {
-        call.trail.mark_tried(self.endpoint);
+        call.trail.begin_try(self.endpoint, ADDRESS);
         Answer { waits: self.waits }
     }
 }
@@ -87,10 +93,26 @@ fn head() -> Parts {
 }
 
 /// What `layer` adds to a call; `prepare` may note on the trail what rooms outside would have.
-pub fn cost<L, S>(layer: impl Fn() -> L, endpoint: u64, prepare: impl Fn(&Trail) + Copy) -> Figure
+pub fn cost<L>(layer: impl Fn() -> L, endpoint: u64, prepare: impl Fn(&Trail) + Copy) -> Figure
 where
-    L: Layer<Leaf, Service = S>,
-    S: Service<Call, Response = Response<ResponseBody>, Error = Fault>,
+    L: Layer<Leaf>,
+    L::Service: Service<Call, Response = Response<ResponseBody>, Error = Fault>,
+{
+    cost_beside(Identity::new, layer, endpoint, prepare)
+}
+
+/// What `layer` does to a call more than `beside`, for a room that cannot stand alone.
+pub fn cost_beside<B, L>(
+    beside: impl Fn() -> B,
+    layer: impl Fn() -> L,
+    endpoint: u64,
+    prepare: impl Fn(&Trail) + Copy,
+) -> Figure
+where
+    B: Layer<Leaf>,
+    B::Service: Service<Call, Response = Response<ResponseBody>, Error = Fault>,
+    L: Layer<Leaf>,
+    L::Service: Service<Call, Response = Response<ResponseBody>, Error = Fault>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -98,7 +120,7 @@ where
         .expect("a runtime");
     let measured = |waits: bool| {
         let leaf = Leaf { endpoint, waits };
-        let mut bare = leaf.clone();
+        let mut bare = beside().layer(leaf.clone());
         let mut stack = layer().layer(leaf);
         runtime.block_on(async {
             let mut differences: Vec<f64> = Vec::with_capacity(BATCHES);

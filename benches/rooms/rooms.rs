@@ -13,6 +13,8 @@ use outrider::policy::bulkhead;
 use outrider::policy::correlation;
 use outrider::policy::deadline;
 use outrider::policy::eject;
+use outrider::policy::hedge;
+use outrider::policy::idempotency;
 use outrider::policy::retry;
 use outrider::telemetry::BuildInfo;
 use outrider::telemetry::Telemetry;
@@ -20,6 +22,7 @@ use tower::ServiceBuilder;
 
 use crate::measure::Figure;
 use crate::measure::cost;
+use crate::measure::cost_beside;
 
 /// The name of the last row.
 pub const TOGETHER: &str = "all together";
@@ -36,6 +39,8 @@ pub const ALL: &[(&str, fn() -> Figure)] = &[
             terms,
         )
     }),
+    ("idempotency", || cost(idempotency, 1, terms)),
+    ("hedge", cost_of_hedge),
     ("retry", || cost(retry, 1, terms)),
     ("try span", || cost(correlation::TryLayer::new, 1, traced)),
     ("breaker", || cost(breaker, 1, terms)),
@@ -98,6 +103,26 @@ fn bulkhead(adaptive: Option<bulkhead::config::Adaptive>) -> bulkhead::BulkheadL
     bulkhead::BulkheadLayer::new(Some((bulkhead, Mode::Enforce)))
 }
 
+fn idempotency() -> idempotency::IdempotencyLayer {
+    let metrics = idempotency::metrics::Metrics::new(&telemetry(), "u", "*");
+    let settings = idempotency::Settings::default();
+    idempotency::IdempotencyLayer::new(Some((settings, Arc::new(metrics))))
+}
+
+fn hedge(cluster: &Arc<Cluster>) -> hedge::HedgeLayer {
+    let metrics = hedge::metrics::Metrics::new(&telemetry(), "u", "*");
+    let hedger = hedge::Hedger::new(hedge::Settings::default(), metrics);
+    hedge::HedgeLayer::new(Some((hedger, Mode::Enforce)), Arc::clone(cluster))
+}
+
+/// It stands outside retry and hands its calls over in a way that only retry takes.
+fn cost_of_hedge() -> Figure {
+    let cluster = cluster();
+    let first = cluster.set().endpoints[0].id;
+    let both = || ServiceBuilder::new().layer(hedge(&cluster)).layer(retry());
+    cost_beside(retry, both, first, terms)
+}
+
 fn retry() -> retry::RetryLayer {
     let settings = retry::Settings::default();
     let budget = retry::Budget::new(settings.budget.clone());
@@ -141,6 +166,8 @@ fn all() -> Figure {
             .layer(correlation())
             .layer(deadline())
             .layer(bulkhead(None))
+            .layer(idempotency())
+            .layer(hedge(&cluster))
             .layer(retry())
             .layer(correlation::TryLayer::new())
             .layer(breaker())
