@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Route;
+use crate::policy::hedge::config as hedge;
 use crate::policy::retry::config as retry;
 
 /// Bounds that hold for every call of a route.
@@ -12,7 +13,8 @@ pub struct WorstCase {
     pub tries: u32,
     /// Time to the response head at most: the deadline, or what all tries and waits take if that is less.
     pub latency: Duration,
-    /// What all tries and waits would take if the deadline did not cut them; `None` if a try has no time-out of its own.
+    /// What all tries and waits would take if the deadline did not cut them; `None` if a try has no time-out of its own, or
+    /// it depends on measurement when a copy is sent.
     pub uncut: Option<Duration>,
 }
 
@@ -27,9 +29,18 @@ pub fn worst_case(route: &Route) -> WorstCase {
         per_try.saturating_mul(tries).saturating_add(waits)
     });
     let total = route.deadline.total;
-    // Each copy is retried by itself; the later one begins later, so copies add load and no time.
+    // Each copy is retried by itself.
     let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
     let copies = hedge.map_or(1, |hedge| hedge.max.saturating_add(1));
+    let uncut = match hedge.map(|hedge| (hedge.after, hedge.max)) {
+        // The last copy may be the last to fail.
+        Some((hedge::After::Fixed(after), max)) => {
+            uncut.map(|uncut| uncut.saturating_add(after.saturating_mul(max)))
+        }
+        // When it is sent is not known before there are calls.
+        Some((hedge::After::Percentile(_), _)) => None,
+        None => uncut,
+    };
     WorstCase {
         tries: tries.saturating_mul(copies),
         latency: uncut.map_or(total, |uncut| uncut.min(total)),

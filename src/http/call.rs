@@ -106,6 +106,8 @@ pub struct Trail {
     pub idempotent: Cell<bool>,
     /// What became of a second copy; `hedged` in the log. Set by the hedge room.
     pub hedged: Cell<Option<&'static str>>,
+    /// Another copy answered first, so nobody waits for this one any more. Set by the hedge room before it drops it.
+    pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.
     copy_of: Option<Rc<Trail>>,
 }
@@ -136,6 +138,7 @@ impl Trail {
             refusal: RefCell::new(None),
             idempotent: Cell::new(false),
             hedged: Cell::new(None),
+            cut: Cell::new(false),
             copy_of: None,
         }
     }
@@ -170,6 +173,7 @@ impl Trail {
             refusal: RefCell::new(None),
             idempotent: self.idempotent.clone(),
             hedged: Cell::new(None),
+            cut: Cell::new(false),
             copy_of: Some(Rc::clone(self)),
         })
     }

@@ -17,6 +17,7 @@ use crate::http::Health;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::Trail;
 use crate::http::answer;
 use crate::http::is_grpc;
 
@@ -287,4 +288,39 @@ async fn trailers_tell_a_grpc_status_and_a_look_ahead_loses_nothing() {
         grpc_status: Some(14),
     };
     assert_eq!(*ends.borrow(), [expected]);
+}
+
+#[test]
+fn a_copy_goes_its_own_way_and_its_tries_are_the_calls() {
+    let now = crate::clock::now();
+    let at = |port: u16| std::net::SocketAddr::from(([10, 0, 0, 1], port));
+    let call = Rc::new(Trail::new(now));
+    call.idempotent.set(true);
+    call.deadline.set(Some(now + Duration::from_secs(1)));
+    call.begin_try(1, at(1));
+    let copy = call.branch(now + Duration::from_millis(5));
+    assert!(copy.is_copy() && !call.is_copy());
+    assert!(copy.idempotent.get());
+    assert_eq!(copy.deadline.get(), call.deadline.get());
+    assert_eq!((copy.tried.get()[0], copy.endpoint.get()), (0, None));
+    assert!(copy.was_tried(1), "it goes elsewhere");
+
+    copy.begin_try(2, at(2));
+    copy.begin_try(3, at(3));
+    assert_eq!((call.tries.get(), copy.tries.get()), (3, 2));
+    assert_eq!(call.tried.get(), [1, 3, 2, 0], "the call is still at 1");
+    assert_eq!(call.endpoint.get(), Some(at(1)));
+    assert_eq!(copy.tried.get()[..3], [3, 2, 1]);
+    let third = call.branch(now);
+    assert!([1, 2, 3].iter().all(|id| third.was_tried(*id)));
+    call.begin_try(4, at(4));
+    assert_eq!(call.tried.get(), [4, 1, 3, 2]);
+
+    copy.stamp(now + Duration::from_millis(9));
+    copy.retry_skipped.set(Some("exhausted"));
+    call.adopt(&copy);
+    assert_eq!(call.endpoint.get(), Some(at(3)));
+    assert_eq!(call.now(), now + Duration::from_millis(9));
+    assert_eq!(call.retry_skipped.get(), Some("exhausted"));
+    assert_eq!(call.tries.get(), 4, "counted once");
 }

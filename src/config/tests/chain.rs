@@ -105,6 +105,16 @@ fn tries_multiply_and_budgets_bound_the_load() {
 }
 
 #[test]
+fn copies_multiply_too_and_have_a_budget_of_their_own() {
+    let hop = "upstream: next.shop\nretry: { max: 1, budget: { share: 20%, floor: 10/s } }\nhedge: { budget: { share: 5%, floor: 1/s } }\n";
+    let found = chained(&[hop]);
+    assert_eq!(found.worst(), 4);
+    assert!(close(found.load(), 1.25, 11.0), "{:?}", found.load());
+    let shadow = "upstream: next.shop\nretry: off\nhedge: { mode: shadow }\n";
+    assert!(close(chained(&[shadow]).load(), 1.0, 0.0));
+}
+
+#[test]
 fn what_does_not_retry_does_not_multiply() {
     for off in ["retry: off", "retry: { mode: shadow }"] {
         let hop = format!("upstream: next.shop\n{off}\n");

@@ -268,6 +268,28 @@ fn the_worst_case_is_bounded_by_the_deadline() {
 }
 
 #[test]
+fn the_worst_case_counts_every_copy() {
+    let case = |text: &str| {
+        worst_case(&good(&format!("upstream: a.b\n{text}\n")).policy.upstreams[0].base)
+    };
+    assert_eq!(case("retry: 2\nhedge: {}").tries, 6);
+    assert_eq!(case("retry: off\nhedge: { max: 3 }").tries, 4);
+    assert_eq!(case("retry: 2\nhedge: { mode: shadow }").tries, 3);
+    let tries = "timeout: { total: 9s, try: 100ms }\nretry: off";
+    let fixed = case(&format!("{tries}\nhedge: {{ after: 40ms, max: 2 }}"));
+    assert_eq!(
+        fixed.latency,
+        Duration::from_millis(180),
+        "the last one fails last"
+    );
+    let measured = case(&format!("{tries}\nhedge: p99"));
+    assert_eq!(
+        (measured.latency, measured.uncut),
+        (Duration::from_secs(9), None)
+    );
+}
+
+#[test]
 fn a_lint_speaks_where_the_clash_was_written() {
     assert_eq!(
         places(

@@ -76,14 +76,19 @@ impl Ejector {
     /// Counts an answer and how long it took.
     fn answered(&self, endpoint: u64, took: Duration, now: Instant) {
         self.record(endpoint, true, now);
+        self.took(endpoint, took, now);
+    }
+
+    /// Compares how long an endpoint took, or has taken so far, with its peers.
+    fn took(&self, endpoint: u64, took: Duration, now: Instant) {
         if self.settings.slow.is_none() {
             return;
         }
         let verdict = {
             let mut machines = self.machines.lock();
-            let Some(machine) = machines.get_mut(&endpoint) else {
-                return;
-            };
+            let machine = machines
+                .entry(endpoint)
+                .or_insert_with(|| Machine::new(self.settings.clone()));
             if !machine.answered(took, now) {
                 return;
             }
@@ -238,6 +243,21 @@ pin_project! {
         ejector: Option<Arc<Ejector>>,
         trail: Rc<Trail>,
         began: Instant,
+    }
+
+    impl<F> PinnedDrop for EjectFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Where slow tries are cut because another copy answers first, nothing else would tell of their slowness.
+            if let Some(ejector) = this.ejector.take()
+                && this.trail.cut.get()
+            {
+                let (endpoint, now) = (this.trail.tried.get()[0], clock::now());
+                if endpoint != 0 {
+                    ejector.took(endpoint, now.saturating_duration_since(*this.began), now);
+                }
+            }
+        }
     }
 }
 

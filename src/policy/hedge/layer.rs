@@ -472,6 +472,9 @@ impl Race {
     /// The outcome of the copy with this `trail` is the call's.
     fn settle(&mut self, call: &Call, trail: &Rc<Trail>, end: Ended, watch: &mut Watch) {
         self.settled = true;
+        self.under_way
+            .iter()
+            .for_each(|copy| copy.trail.cut.set(true));
         let won = end == Ended::Usable;
         call.trail.hedged.set(Some(match (won, trail.is_copy()) {
             (true, true) => Fate::Won.word(),

@@ -6,6 +6,7 @@
 
 mod chain;
 mod gray;
+mod hedge;
 mod herd;
 
 use std::net::SocketAddr;
