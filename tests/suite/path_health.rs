@@ -218,6 +218,29 @@ async fn an_ejection_is_over_ahead_of_time_where_probes_had_failed_too() {
     ejected(2.0).await;
 }
 
+#[tokio::test]
+async fn the_last_that_serves_is_not_ejected_where_probes_took_the_others_out() {
+    let failing = Origin::start(|asked| {
+        let status = if asked.target == "/healthz" { 200 } else { 500 };
+        Act::Answer(Answer::status(status))
+    })
+    .await;
+    let (ill, _, _) = with_health(503).await;
+    let rooms =
+        "retry: off\nbreaker: off\neject: { consecutive: 2, base: 300s, max_share: 100% }\n";
+    let health = format!("{rooms}health: {{ get: /healthz, {OFTEN} }}");
+    let proxy = Setup::shop(&[failing.addr, ill.addr], &health)
+        .start()
+        .await;
+    until_told(&proxy, ill.addr, "unhealthy").await;
+    for _ in 0..10 {
+        proxy.get("/").await.is(500);
+    }
+    assert_eq!(proxy.sum("outrider_ejections_total", &[]).await, 0.0);
+    assert!(proxy.sum("outrider_ejections_kept_total", &[]).await > 0.0);
+    assert_eq!(calls(&ill), 0);
+}
+
 /// HealthCheckResponse { status } in its frame.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
