@@ -165,6 +165,11 @@ async fn probes_are_kept_by_a_reload_that_does_not_change_them_and_stopped_by_on
         live.health.clone()
     };
     let first = health(&before).expect("it is on");
+    let id = before.upstream("payments.shop", 80, None).expect("named");
+    let id = id.cluster.set().endpoints[0].id;
+    while first.told(id).is_none() {
+        tokio::task::yield_now().await;
+    }
     let same = bench.tree(&with("    health: tcp\n    retry: off\n"), Some(&before));
     assert!(Arc::ptr_eq(&first, &health(&same).expect("it is on")));
     let other = bench.tree(
@@ -172,8 +177,6 @@ async fn probes_are_kept_by_a_reload_that_does_not_change_them_and_stopped_by_on
         Some(&same),
     );
     assert!(!Arc::ptr_eq(&first, &health(&other).expect("it is on")));
-    let id = other.upstream("payments.shop", 80, None).expect("named");
-    let id = id.cluster.set().endpoints[0].id;
     assert!(first.told(id).is_none(), "it was stopped");
     let off = bench.tree(&with("    health: off\n"), Some(&other));
     assert!(health(&off).is_none());

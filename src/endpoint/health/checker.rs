@@ -264,11 +264,7 @@ impl Checker {
             let mut notes = self.notes.lock();
             let note = notes.of.get_mut(&endpoint.id)?;
             self.plan.metrics.probed(&result);
-            let transition = match &result {
-                // Our own need must not take endpoints out.
-                Err(Failure::Unasked(_)) => None,
-                result => note.machine.record(result.is_ok()),
-            };
+            let transition = note.machine.record(probe::heard(&result));
             note.told.probed = Some(now);
             if let Err(failure) = result {
                 note.told.failed = Some((failure, now));

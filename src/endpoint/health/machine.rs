@@ -11,6 +11,7 @@
 //! | Unhealthy | pass | run below `healthy` | Unhealthy | the run grows |
 //! | Unhealthy | pass | run reaches `healthy` | Healthy | it is back |
 //! | Unhealthy | fail | | Unhealthy | a run of successes ends |
+//! | any | unasked | | the same | nothing was heard: no run grows and none ends |
 //!
 //! A new endpoint serves until its probes say otherwise: whoever added it says that it is one, and a health path that is
 //! misspelt must not take a whole upstream away at start. Only probes move this machine; what calls come to is the matter
@@ -48,6 +49,17 @@ impl State {
             State::Unhealthy => "unhealthy",
         }
     }
+}
+
+/// What a probe came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The endpoint can serve.
+    Pass,
+    /// It cannot, or does not say.
+    Fail,
+    /// It was not asked, for want of something on our side, which must not take endpoints out.
+    Unasked,
 }
 
 /// A change of state.
@@ -90,7 +102,12 @@ impl Machine {
     }
 
     /// Counts the result of one probe.
-    pub fn record(&mut self, passed: bool) -> Option<Transition> {
+    pub fn record(&mut self, heard: Heard) -> Option<Transition> {
+        let passed = match heard {
+            Heard::Pass => true,
+            Heard::Fail => false,
+            Heard::Unasked => return None,
+        };
         let (against, needed) = match self.state {
             State::Unknown if passed => (true, 1),
             State::Unknown | State::Healthy => (!passed, self.unhealthy),

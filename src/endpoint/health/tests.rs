@@ -17,6 +17,7 @@ use super::Settings;
 use super::checker::AT_ONCE;
 use super::config::Probe;
 use super::config::Statuses;
+use super::machine::Heard;
 use super::machine::Machine;
 use super::machine::SOON;
 use super::machine::STRAY;
@@ -41,9 +42,13 @@ fn machine(state: State) -> Machine {
 fn after(machine: &mut Machine, results: &[bool]) -> Option<Transition> {
     let (last, before) = results.split_last().expect("some results");
     for passed in before {
-        assert_eq!(machine.record(*passed), None);
+        assert_eq!(record(machine, *passed), None);
     }
-    machine.record(*last)
+    record(machine, *last)
+}
+
+fn record(machine: &mut Machine, passed: bool) -> Option<Transition> {
+    machine.record(if passed { Heard::Pass } else { Heard::Fail })
 }
 
 const fn to(from: State, to: State, run: u32) -> Transition {
@@ -54,10 +59,13 @@ const fn to(from: State, to: State, run: u32) -> Transition {
 fn unknown_pass_is_healthy_at_once() {
     let mut fresh = machine(State::Unknown);
     let expected = to(State::Unknown, State::Healthy, 1);
-    assert_eq!(fresh.record(true), Some(expected));
+    assert_eq!(record(&mut fresh, true), Some(expected));
     let mut doubtful = machine(State::Unknown);
     assert_eq!(after(&mut doubtful, &[false, false]), None);
-    assert_eq!(doubtful.record(true).map(|t| t.to), Some(State::Healthy));
+    assert_eq!(
+        record(&mut doubtful, true).map(|t| t.to),
+        Some(State::Healthy)
+    );
 }
 
 #[test]
@@ -66,7 +74,7 @@ fn unknown_run_of_failures_is_unhealthy() {
     assert_eq!(after(&mut fresh, &[false, false]), None);
     assert_eq!(fresh.state(), State::Unknown, "it goes on serving");
     let expected = to(State::Unknown, State::Unhealthy, 3);
-    assert_eq!(fresh.record(false), Some(expected));
+    assert_eq!(record(&mut fresh, false), Some(expected));
 }
 
 #[test]
@@ -89,9 +97,9 @@ fn healthy_run_of_failures_is_unhealthy() {
 #[test]
 fn unhealthy_run_of_passes_is_healthy() {
     let mut ill = machine(State::Unhealthy);
-    assert_eq!(ill.record(true), None, "one is luck");
+    assert_eq!(record(&mut ill, true), None, "one is luck");
     let expected = to(State::Unhealthy, State::Healthy, 2);
-    assert_eq!(ill.record(true), Some(expected));
+    assert_eq!(record(&mut ill, true), Some(expected));
 }
 
 #[test]
@@ -102,6 +110,20 @@ fn unhealthy_fail_ends_the_run() {
         None
     );
     assert_eq!(ill.state(), State::Unhealthy);
+}
+
+#[test]
+fn any_unasked_stays_the_same() {
+    let mut well = machine(State::Healthy);
+    assert_eq!(after(&mut well, &[false, false]), None);
+    for _ in 0..10 {
+        assert_eq!(well.record(Heard::Unasked), None);
+    }
+    let expected = to(State::Healthy, State::Unhealthy, 3);
+    assert_eq!(record(&mut well, false), Some(expected), "the run goes on");
+    assert_eq!(after(&mut well, &[true]), None);
+    assert_eq!(well.record(Heard::Unasked), None);
+    assert!(record(&mut well, true).is_some());
 }
 
 #[test]
@@ -120,7 +142,7 @@ fn walk_changes_only_by_a_full_run() {
             run = if last == Some(passed) { run + 1 } else { 1 };
             last = Some(passed);
             let before = machine.state();
-            let told = machine.record(passed);
+            let told = record(&mut machine, passed);
             machine.check_invariants();
             assert_eq!(told.is_some(), before != machine.state());
             let Some(told) = told else { continue };
@@ -183,6 +205,9 @@ fn what_we_lack_ourselves_is_no_failure_of_the_endpoint() {
     assert!(matches!(of(24), Failure::Unasked(_)), "EMFILE");
     assert!(matches!(of(23), Failure::Unasked(_)), "ENFILE");
     assert!(matches!(of(12), Failure::Unasked(_)), "ENOMEM");
+    assert_eq!(probe::heard(&Err(of(24))), Heard::Unasked);
+    assert_eq!(probe::heard(&Err(Failure::Timeout)), Heard::Fail);
+    assert_eq!(probe::heard(&Ok(())), Heard::Pass);
     let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     let refused = probe::of_connect(&refused);
     assert_eq!(refused, Failure::Connect("connect_refused"));

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::config::Probe;
+use super::machine::Heard;
 use crate::connect;
 use crate::http::Reason;
 
@@ -95,6 +96,15 @@ pub(super) async fn ask(
     tokio::time::timeout(within, asking)
         .await
         .unwrap_or(Err(Failure::Timeout))
+}
+
+/// What the machine makes of a result.
+pub(super) const fn heard(result: &Result<(), Failure>) -> Heard {
+    match result {
+        Ok(()) => Heard::Pass,
+        Err(Failure::Unasked(_)) => Heard::Unasked,
+        Err(_) => Heard::Fail,
+    }
 }
 
 /// Whether an error, or one that it comes from, says so: the library tells these apart in words only.
