@@ -210,6 +210,31 @@ async fn open_tunnels_are_spread_over_the_endpoints() {
 }
 
 #[tokio::test]
+async fn tunnels_follow_weights_and_stay_in_their_zone() {
+    let banner = || Tcp::start(Manner::Banner(b"220 ready\r\n".to_vec()));
+    let (light, heavy, far) = (banner().await, banner().await, banner().await);
+    let zones = format!(
+        "a: [{}, {{ address: {}, weight: 2 }}], b: [{}]",
+        light.addr, heavy.addr, far.addr
+    );
+    let proxy = Setup::new()
+        .top("zone: a")
+        .block(&format!(
+            "upstream: mail.test\nendpoints: {{ zones: {{ {zones} }} }}\nprotocol: tcp"
+        ))
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut raw = tunnel(&proxy, "mail.test:25").await;
+        raw.expect(b"220 ready\r\n").await;
+        held.push(raw);
+    }
+    let connections = [&light, &heavy, &far].map(Tcp::connections);
+    assert_eq!(connections, [2, 4, 0]);
+}
+
+#[tokio::test]
 async fn a_tunnel_that_is_reset_is_counted_all_the_same() {
     let server = Tcp::start(Manner::Echo).await;
     let proxy = Setup::new().start().await;

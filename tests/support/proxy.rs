@@ -113,6 +113,7 @@ impl Proxy {
             .stdin(Stdio::null());
         command
             .env_remove("OTEL_SERVICE_NAME")
+            .env_remove("OUTRIDER_ZONE")
             .env_remove("OUTRIDER_WORKERS");
         shape(&mut command);
         let mut child = command

@@ -458,6 +458,23 @@ fn shadow_chooses_as_built_in_and_counts_what_would_have_moved() {
 }
 
 #[test]
+fn shadow_holds_no_newcomer_back() {
+    let settings = Settings {
+        mode: Mode::Shadow,
+        slow_start: Some(60 * SECOND),
+        ..Settings::default()
+    };
+    let bench = Bench::new(settings, &members(2), None);
+    let three = [1, 2, 3].map(|last| member(last).address);
+    bench.cluster.update(&three, clock::now());
+    let now = clock::now();
+    let one = |_| bench.to(&call("/", &[], now));
+    let newcomer = (0..300).map(one).filter(|seen| *seen == 3).count();
+    // A third, with a standard deviation of 8; held back it were 14.
+    assert!((60..140).contains(&newcomer), "{newcomer}");
+}
+
+#[test]
 fn a_weight_that_a_reload_changes_counts_from_then_on() {
     let bench = Bench::new(by(By::RoundRobin), &members(2), None);
     let count = || {
