@@ -31,6 +31,7 @@ use crate::policy::eject;
 use crate::policy::hedge;
 use crate::policy::idempotency;
 use crate::policy::limit;
+use crate::policy::overload;
 use crate::policy::retry;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::layer::Observe;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub observer: Observer,
     /// Counts where identities come from.
     pub correlation: correlation::metrics::Metrics,
+    /// `overload` of the policy, with this worker's part in it; `None` is off.
+    pub overload: Option<overload::Gate>,
     /// `timeout` of the route.
     pub deadline: deadline::Settings,
     /// Counts what ran out of time.
@@ -78,9 +81,11 @@ pub struct Parts {
 /// A route's stack, outermost layer first.
 pub type Stack = Observe<
     correlation::Correlation<
-        deadline::Deadline<
-            limit::Limited<
-                bulkhead::Bounded<idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>>,
+        overload::Admit<
+            deadline::Deadline<
+                limit::Limited<
+                    bulkhead::Bounded<idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>>,
+                >,
             >,
         >,
     >,
@@ -101,6 +106,8 @@ pub fn build(parts: Parts) -> Stack {
         .layer(ObserveLayer::new(parts.observer))
         // Outside whatever may refuse, so that every answer carries a request ID.
         .layer(correlation_layer(parts.correlation))
+        // Outside everything that waits or remembers: what is shed costs next to nothing.
+        .layer(overload::OverloadLayer::new(parts.overload))
         // Outside retry: the time of a call is that of all its tries and the waits between them. Reads what the hops before
         // us say of time and retries, so that all inside know it.
         .layer(deadline::DeadlineLayer::new(

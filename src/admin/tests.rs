@@ -26,6 +26,7 @@ use crate::policy::eject;
 use crate::policy::hedge;
 use crate::policy::idempotency;
 use crate::policy::limit;
+use crate::policy::overload;
 use crate::policy::retry;
 use crate::telemetry::BuildInfo;
 
@@ -411,6 +412,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = hedge::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = breaker::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = overload::metrics::Metrics::new(&telemetry, 1);
     let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = balance::metrics::Metrics::new(&telemetry, "pay");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");

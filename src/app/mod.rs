@@ -4,6 +4,7 @@
 //! log writer, and the watch on the policy files. Only workers touch requests.
 
 mod door;
+mod memory;
 mod orders;
 mod probes;
 mod refusal;
@@ -31,6 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
@@ -40,12 +42,14 @@ use crate::clock;
 use crate::config;
 use crate::config::Policy;
 use crate::endpoint::discover::Resolver;
+use crate::http::replay;
 use crate::listen;
 use crate::listen::Bind;
 use crate::listen::Dealer;
 use crate::listen::Door;
 use crate::listen::Drain;
 use crate::listen::Refuse;
+use crate::policy::overload;
 use crate::telemetry::BuildInfo;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
@@ -103,6 +107,7 @@ pub struct Shared {
     generation: AtomicU64,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
+    load: Arc<overload::Load>,
     effective: ArcSwap<config::Effective>,
     own: Vec<SocketAddr>,
     refuse: Refuse,
@@ -117,6 +122,7 @@ impl Shared {
 
     fn put(&self, tree: Arc<Tree>) {
         let generation = tree.generation;
+        keep_replay_memory(&tree.policy);
         self.tree.store(tree);
         self.generation.store(generation, Ordering::Release);
     }
@@ -284,7 +290,11 @@ fn share(
     telemetry
         .process
         .set_policy(&tree.policy.revision, clock::unix());
+    keep_replay_memory(&tree.policy);
+    let workers = options.workers.unwrap_or_else(default_workers);
+    let metrics = overload::metrics::Metrics::new(telemetry, workers);
     Arc::new(Shared {
+        load: overload::Load::new(workers, metrics),
         generation: AtomicU64::new(tree.generation),
         tree: ArcSwap::new(tree),
         telemetry: Arc::clone(telemetry),
@@ -294,6 +304,12 @@ fn share(
         refuse: refusal::maker(),
         drain: options.drain,
     })
+}
+
+/// The bound of what all calls keep for another try; none where `overload` is off.
+fn keep_replay_memory(policy: &Policy) {
+    let most = policy.overload.as_ref().map(|overload| overload.replay);
+    replay::set_memory(most.unwrap_or(u64::MAX));
 }
 
 fn default_workers() -> usize {
@@ -313,7 +329,11 @@ fn keep_gauges(shared: &Arc<Shared>) {
     shared.telemetry.before_scrape(Box::new(move || {
         if let Some(shared) = shared_of_gauges.upgrade() {
             let now = clock::now();
-            shared.tree.load().each(|live| live.refresh_gauges(now));
+            let tree = shared.tree.load();
+            tree.each(|live| live.refresh_gauges(now));
+            if let Some(settings) = &tree.policy.overload {
+                shared.load.refresh(settings);
+            }
         }
     }));
 }
@@ -420,6 +440,8 @@ impl Control {
         tracing::info!(revision = %policy, workers = self.crew.threads.len(), "ready");
         let mut signals = Signals::listen(self.signals);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut memory = tokio::time::interval(MEMORY_EVERY);
+        memory.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -428,6 +450,7 @@ impl Control {
                     Signal::Reload => self.reload(),
                 },
                 Some(()) = reloads.recv() => self.reload(),
+                _ = memory.tick() => self.shared.load.set_memory(memory::share()),
                 _ = sweep.tick() => self.shared.tree.load().sweep(),
             }
         }
@@ -467,6 +490,8 @@ impl Control {
 const BACKLOG: usize = 1024;
 /// Time between two looks for destinations that nobody calls any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Time between two looks at our memory. Reading it takes the kernel some ten microseconds.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
 enum Signal {
     Stop,

@@ -229,3 +229,49 @@ async fn routes_share_the_upstreams_breaker_unless_they_set_their_own() {
     assert_ne!(of("GET /a").1, of("*").1);
     assert!(!Arc::ptr_eq(&of("GET /b").0, &of("*").0));
 }
+
+/// A process and its control groups as files, with 60 MiB resident.
+fn memory(membership: &str, files: &[(&str, &str)]) -> Option<f64> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write("proc/cgroup", membership);
+    write(
+        "proc/status",
+        "Name:\toutrider\nVmRSS:\t   61440 kB\nThreads:\t4\n",
+    );
+    for (name, text) in files {
+        write(&format!("cgroup/{name}"), text);
+    }
+    super::memory::read(&dir.path().join("proc"), &dir.path().join("cgroup"))
+}
+
+#[test]
+fn memory_is_judged_by_the_least_limit_of_our_group_and_those_above() {
+    let near =
+        |got: Option<f64>, expected: f64| got.is_some_and(|got| (got - expected).abs() < 1e-9);
+    let mib = |count: u64| (count << 20).to_string();
+    let of_v2 = |own: &str, above: &str| {
+        memory(
+            "0::/pod/outrider\n",
+            &[("pod/outrider/memory.max", own), ("pod/memory.max", above)],
+        )
+    };
+    assert!(near(of_v2(&mib(120), "max\n"), 0.5));
+    assert!(near(of_v2(&mib(120), &mib(80)), 0.75));
+    assert_eq!(of_v2("max\n", "max\n"), None, "no limit");
+    let inside = memory("0::/\n", &[("memory.max", &mib(240))]);
+    assert!(near(inside, 0.25), "the group's own view: {inside:?}");
+    let of_v1 = memory(
+        "5:cpu,cpuacct:/a\n4:memory:/pod\n0::/\n",
+        &[
+            ("memory/pod/memory.limit_in_bytes", &mib(120)),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ],
+    );
+    assert!(near(of_v1, 0.5), "{of_v1:?}");
+    assert_eq!(memory("", &[]), None);
+}

@@ -27,6 +27,7 @@ use crate::listen::Drain;
 use crate::listen::Limits;
 use crate::listen::Way;
 use crate::policy::correlation;
+use crate::policy::overload;
 use crate::route::machine::Matcher;
 use crate::stack;
 use crate::stack::RefusingStack;
@@ -228,6 +229,12 @@ impl Worker {
                 place: Place::new(&tree.policy.service, &live.name, name),
             },
             correlation: self.correlation.clone(),
+            overload: tree.policy.overload.clone().map(|settings| overload::Gate {
+                load: Arc::clone(&self.shared.load),
+                worker: self.index,
+                settings,
+                priority: route.policy.priority,
+            }),
             deadline: route.policy.deadline.clone(),
             expiries: Arc::clone(&route.expiries),
             idempotency: keys.map(|(settings, metrics)| (settings.clone(), Arc::clone(metrics))),
@@ -314,6 +321,8 @@ async fn serve(
     let connections = TaskTracker::new();
     tokio::task::spawn_local(Rc::clone(&worker.log).flush_at_ticks());
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    let load = Arc::clone(&worker.shared.load);
+    tokio::task::spawn_local(load.watch_lag(index));
     loop {
         tokio::select! {
             next = accepted.recv() => match next {

@@ -33,6 +33,7 @@ use crate::policy::eject::config as eject;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
+use crate::policy::overload;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 
@@ -61,6 +62,7 @@ pub(crate) fn policy(
         zone: zone(&built.root, around),
         fallback_balance: lift_balance(&built.fallback),
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
+        overload: built.root.block("overload").map(overload::Settings::lift),
         hops: built.root.block("hops").map(hops::Settings::lift),
         access_log: built
             .root
@@ -175,6 +177,7 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
     Route {
         name: name.to_owned(),
         matcher: matcher.cloned(),
+        priority: overload::Priority::lift(merged),
         deadline: merged
             .block("timeout")
             .map(deadline::Settings::lift)

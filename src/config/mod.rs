@@ -39,6 +39,7 @@ use crate::policy::eject::config as eject;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
+use crate::policy::overload;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
@@ -78,6 +79,8 @@ pub struct Policy {
     pub fallback_balance: balance::Settings,
     /// `eject` under built-in < `defaults`, for unmatched traffic.
     pub fallback_eject: Option<eject::Settings>,
+    /// What is shed when outrider itself has too much to do; `None` is off.
+    pub overload: Option<overload::Settings>,
     /// What hops tell each other; `None` is off.
     pub hops: Option<hops::Settings>,
     /// Whether one JSON line a request is written (`telemetry.log`).
@@ -178,6 +181,8 @@ pub struct Route {
     pub name: String,
     /// `None` for a base.
     pub matcher: Option<Matcher>,
+    /// `priority`.
+    pub priority: overload::Priority,
     /// `timeout`.
     pub deadline: deadline::Settings,
     /// `retry`; `None` is off.

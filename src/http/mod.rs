@@ -9,6 +9,7 @@ mod fault;
 pub mod hops;
 mod method;
 mod reason;
+pub mod replay;
 mod request_body;
 mod response_body;
 pub mod strict;

@@ -70,6 +70,8 @@ reasons! {
     ConnectionLimit = "connection_limit", 503, "The proxy has reached its connection limit.";
     /// The call came faster than `limit` allows.
     Limit = "limit", 429, "Too many calls in too short a time.";
+    /// outrider itself has too much to do, and this call's priority is not high enough.
+    Overloaded = "overloaded", 503, "The proxy has more to do than it can, and sheds calls of this priority.";
     /// As many calls as the bulkhead allows are in flight, and as many as it allows wait.
     BulkheadFull = "bulkhead_full", 503, "As many calls as allowed are at the upstream or wait for it.";
     /// The call waited for a permit of the bulkhead, in vain.

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::http::Fault;
 use crate::http::Reason;
 use crate::http::Trail;
+use crate::http::replay;
 use crate::http::strict;
 
 /// The request body of one try.
@@ -43,7 +44,10 @@ struct Source {
     kept: Vec<Bytes>,
     kept_bytes: u64,
     bound: u64,
-    overflowed: bool,
+    /// Why it is not kept; `None`: all of it is, so far.
+    lost: Option<Lost>,
+    /// Its part of the memory of all that is kept.
+    share: replay::Share,
     received: u64,
     limit: Option<u64>,
     trailers: Option<HeaderMap>,
@@ -51,6 +55,15 @@ struct Source {
     progress: Instant,
     starved: bool,
     trail: Rc<Trail>,
+}
+
+/// Why a body cannot be given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// It is larger than the bound of the call.
+    TooLarge,
+    /// The bodies of other calls take up the memory for that.
+    CrowdedOut,
 }
 
 impl RequestBody {
@@ -66,7 +79,8 @@ impl RequestBody {
                 kept: Vec::new(),
                 kept_bytes: 0,
                 bound,
-                overflowed: false,
+                lost: None,
+                share: replay::Share::default(),
                 received: 0,
                 limit,
                 trailers: None,
@@ -98,8 +112,17 @@ impl RequestBody {
             Self::Empty => true,
             Self::Stream(reader) => {
                 let source = reader.shared.borrow();
-                source.bound > 0 && !source.overflowed || source.received == 0
+                source.bound > 0 && source.lost.is_none() || source.received == 0
             }
+        }
+    }
+
+    /// Whether it cannot be given again only because the bodies of other calls take up the memory for that.
+    #[must_use]
+    pub fn is_crowded_out(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Stream(reader) => reader.shared.borrow().lost == Some(Lost::CrowdedOut),
         }
     }
 
@@ -149,17 +172,20 @@ impl RequestBody {
 
 impl Source {
     fn keep(&mut self, chunk: &Bytes) {
-        if self.overflowed || self.bound == 0 {
-            self.overflowed = true;
+        if self.lost.is_some() {
             return;
         }
         self.kept_bytes += chunk.len() as u64;
-        if self.kept_bytes > self.bound {
-            self.overflowed = true;
-            self.kept = Vec::new();
+        if self.bound == 0 || self.kept_bytes > self.bound {
+            self.lost = Some(Lost::TooLarge);
+        } else if !self.share.grow(chunk.len() as u64) {
+            self.lost = Some(Lost::CrowdedOut);
         } else {
             self.kept.push(chunk.clone());
+            return;
         }
+        self.kept = Vec::new();
+        self.share.give_back();
     }
 
     fn fail(&mut self, reason: Reason) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {

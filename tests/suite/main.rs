@@ -29,6 +29,7 @@ mod path_hostile_h2;
 mod path_idempotency;
 mod path_limit;
 mod path_limits;
+mod path_overload;
 mod path_override;
 mod path_reload;
 mod path_retry;

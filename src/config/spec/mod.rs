@@ -13,6 +13,7 @@ pub mod hedge;
 pub mod hops;
 pub mod later;
 pub mod limit;
+pub mod overload;
 pub mod rooms;
 pub mod root;
 pub mod upstream;

@@ -7,6 +7,7 @@ use super::Table;
 use super::checks;
 use super::hops;
 use super::later;
+use super::overload;
 use super::upstream;
 
 /// The only `apiVersion` this program reads.
@@ -78,6 +79,12 @@ pub static ROOT: Table = Table {
             Kind::Block(&hops::HOPS),
             "",
             "What hops tell each other: how much time is left, and who is retrying already.",
+        ),
+        Key::new(
+            "overload",
+            Kind::Block(&overload::OVERLOAD),
+            "",
+            "What is shed when outrider itself has too much to do.",
         ),
         Key::new(
             "cache",

@@ -13,6 +13,7 @@ use super::health;
 use super::hedge;
 use super::later;
 use super::limit;
+use super::overload::PRIORITY;
 use super::rooms;
 
 const TIMEOUT: Key = Key::new(
@@ -126,6 +127,7 @@ pub static DEFAULTS: Table = Table {
     keys: &[
         BALANCE,
         PROTOCOL,
+        PRIORITY,
         TIMEOUT,
         RETRY,
         IDEMPOTENCY,
@@ -151,6 +153,7 @@ pub static PROFILE: Table = Table {
     keys: &[
         BALANCE,
         PROTOCOL,
+        PRIORITY,
         TIMEOUT,
         RETRY,
         IDEMPOTENCY,
@@ -195,6 +198,7 @@ pub static UPSTREAM: Table = Table {
         ),
         BALANCE,
         PROTOCOL,
+        PRIORITY,
         TIMEOUT,
         RETRY,
         IDEMPOTENCY,
@@ -232,6 +236,7 @@ pub static ROUTE: Table = Table {
             "`METHOD /path` or `/path`; `*` stands for one segment, `**` at the end for any rest.",
         )
         .required(),
+        PRIORITY,
         TIMEOUT,
         RETRY,
         IDEMPOTENCY,

@@ -35,6 +35,7 @@ use crate::policy::eject::config as eject;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
+use crate::policy::overload;
 use crate::policy::retry::config as retry;
 
 fn tables_in(kind: &'static Kind, all: &mut Vec<&'static Table>) {
@@ -163,6 +164,10 @@ fn built_in_values_are_those_of_the_code() {
         health::Settings::default()
     );
     assert_eq!(
+        overload::Settings::lift(&merge(&spec::overload::OVERLOAD, &[])),
+        overload::Settings::default()
+    );
+    assert_eq!(
         bulkhead::Settings::lift(&merge(&spec_bulkhead::BULKHEAD, &[])),
         bulkhead::Settings::default()
     );
@@ -186,6 +191,7 @@ fn built_in_values_are_those_of_the_code() {
 
 /// A value other than the built-in one for every enforced key of an upstream.
 const OTHERS: &[(&str, &str)] = &[
+    ("priority", "low"),
     ("endpoints", "original"),
     ("balance.mode", "shadow"),
     ("balance.by", "least"),
@@ -279,6 +285,11 @@ const OTHERS_AT_THE_TOP: &[(&str, &str)] = &[
     ("listen.limits.idle", "7s"),
     ("listen.limits.detect", "70ms"),
     ("telemetry.log", "off"),
+    ("overload.mode", "shadow"),
+    ("overload.in_flight", "7"),
+    ("overload.lag", "70ms"),
+    ("overload.memory", "7%"),
+    ("overload.replay", "7MiB"),
     ("hops.mode", "shadow"),
     ("hops.trust", "[local, 10.0.0.0/8]"),
     ("hops.deadline", "off"),
@@ -381,13 +392,14 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
             policy.access_log,
             policy.hops,
-            policy.zone
+            policy.zone,
+            policy.overload
         )
     };
     let built_in = read("upstream: a.b\n");

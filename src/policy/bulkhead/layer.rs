@@ -363,13 +363,24 @@ impl Drop for Held {
     }
 }
 
+const DEADLINE_EXCEEDED: u8 = 4;
+
+fn says_late(response: &http::Response<ResponseBody>) -> bool {
+    response.status() == http::StatusCode::GATEWAY_TIMEOUT
+        || grpc_status_of(response.headers()) == Some(DEADLINE_EXCEEDED)
+}
+
 /// What an outcome tells of the upstream's load; `None` for what tells nothing: a failure that came fast would pass for
-/// speed, and a call of several tries took as long as their back-off.
+/// speed, and a call of several tries took as long as their back-off. Where a caller gave less time than we would have, the
+/// upstream is not to blame: it is as if the caller had left.
 fn news(outcome: &Outcome, trail: &Trail) -> Option<machine::Outcome> {
-    const DEADLINE_EXCEEDED: u8 = 4;
     const RESOURCE_EXHAUSTED: u8 = 8;
     const UNAVAILABLE: u8 = 14;
     match outcome {
+        Ok(response) if response.body().is_hurried() && says_late(response) => {
+            Some(machine::Outcome::Abandoned)
+        }
+        Err(fault) if fault.hurried => Some(machine::Outcome::Abandoned),
         Ok(response) => match (response.status().as_u16(), response.headers()) {
             (429 | 503 | 504, _) => Some(machine::Outcome::Dropped),
             (500.., _) => None,

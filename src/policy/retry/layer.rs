@@ -37,6 +37,8 @@ use crate::rng;
 
 /// Why a retry that was wanted was not made: the budget had nothing left.
 const NO_BUDGET: &str = "retry_budget";
+/// The bodies of all calls take up the memory for keeping them (`overload.replay`).
+const NO_MEMORY: &str = "replay_memory";
 /// The same word for a policy in `mode: shadow`.
 const SHADOW: &str = "shadow";
 
@@ -196,8 +198,12 @@ where
         let after = match policy.judge(call, &attempt) {
             Decision::Retry { after } => after,
             Decision::Stop(why) => {
-                if why != WhyNot::NotRetriable {
-                    policy.skip(call, why.word());
+                match why {
+                    WhyNot::NotRetriable => {}
+                    WhyNot::BodyTooLarge if call.body.is_crowded_out() => {
+                        policy.skip(call, NO_MEMORY);
+                    }
+                    _ => policy.skip(call, why.word()),
                 }
                 let told = machine::told_upwards(why, tries_made);
                 return policy.give_up(call, outcome, told);
