@@ -182,7 +182,9 @@ async fn http_is_routed(proxy: &Proxy, four: &Origin, six: &Origin, listed: &Ori
         .host("dialled.test")
         .field("retry-attempt", "1");
     assert_eq!(dialled.to(four.addr).await.is(200).text(), "four");
-    assert_eq!(dialled.to(six.addr).await.is(200).text(), "six");
+    // Under a path of its own: another worker may carry it, and whose line is written first is chance.
+    let other = Call::get("/dialled/six").host("dialled.test");
+    assert_eq!(other.to(six.addr).await.is(200).text(), "six");
     let head = four.only().head;
     assert!(head.has("via"), "it came through us");
     assert!(
