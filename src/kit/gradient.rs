@@ -37,6 +37,9 @@ pub const DIP_EVERY: u32 = 40;
 /// Fewer calls than this are no round: their mean would be noise.
 const ROUND_MIN: u32 = 10;
 
+/// A dip that ends by time has measured something with so many answers.
+const DIP_LEAST: u32 = 4;
+
 /// How much of a proposed fall is carried out at once.
 const SMOOTHING: f64 = 0.5;
 
@@ -61,6 +64,8 @@ pub struct Gradient {
     limit: f64,
     /// The latency without a queue, in seconds.
     base: Option<f64>,
+    /// The mean latency of the last round, in seconds.
+    latest: Option<f64>,
     /// The limit at which `base` was last measured.
     anchor: f64,
     round: Round,
@@ -119,6 +124,7 @@ impl Gradient {
             max,
             limit,
             base: None,
+            latest: None,
             anchor: limit,
             round: Round::new(0),
             busy_rounds: 0,
@@ -167,6 +173,11 @@ impl Gradient {
                 self.next_round();
             }
             Dip::Measuring { until } if now >= until => {
+                // A limit of two or three has not brought a whole round by then, and what it brought is news all the same.
+                let round = self.round;
+                if round.answers >= DIP_LEAST {
+                    self.learn(round.sum / f64::from(round.answers), 0.5);
+                }
                 self.dip = Dip::No;
                 self.busy_rounds = 0;
                 self.next_round();
@@ -222,9 +233,11 @@ impl Gradient {
         (self.limit * DIP_TO).clamp(self.min, self.max)
     }
 
-    /// How long each half of a dip may last.
+    /// How long each half of a dip may last. By what answers take now: where the base is far too low, which is what a dip is to
+    /// find out, a time made of the base would end before the first answer.
     fn patience(&self) -> Duration {
-        Duration::from_secs_f64((4.0 * self.base.unwrap_or(0.1)).clamp(0.02, 2.0))
+        let usual = self.latest.or(self.base).unwrap_or(0.1);
+        Duration::from_secs_f64((4.0 * usual).clamp(0.02, 2.0))
     }
 
     fn next_round(&mut self) {
@@ -243,6 +256,7 @@ impl Gradient {
         }
         let latency = round.sum / f64::from(round.answers);
         let base = *self.base.get_or_insert(latency);
+        self.latest = Some(latency);
         if is_dip {
             self.learn(latency, 0.5);
             return;

@@ -348,6 +348,37 @@ fn a_dip_is_a_round_at_half_and_comes_back() {
     assert!(seen.iter().all(|limit| *limit >= START), "{seen:?}");
 }
 
+/// The base is known from a time at which answers took a tenth, so a dip that only lasted four times as long as it would be
+/// over before the first of its own answers.
+#[test]
+fn a_dip_waits_for_answers_that_take_much_longer_than_the_base() {
+    let mut gate = Gradient::new(1, 1000);
+    let mut now = walk::start();
+    calls(&mut gate, 1000, millis(10), &mut now);
+    let mut learnt = Vec::new();
+    // As many at once as are allowed, each of which takes 200ms, for long enough for several dips.
+    let mut under_way = VecDeque::new();
+    for _ in 0..60_000 {
+        now += millis(1);
+        while under_way.front().is_some_and(|(until, _)| *until <= now) {
+            let count = u32::try_from(under_way.len()).expect("few");
+            let (_, mark) = under_way.pop_front().expect("there is one");
+            gate.answered(mark, millis(200), count, now);
+        }
+        let count = u32::try_from(under_way.len()).expect("few");
+        gate.pass(count, now);
+        if count < gate.limit() {
+            under_way.push_back((now + millis(200), gate.mark()));
+        }
+        let base = gate.base();
+        if learnt.last() != Some(&base) {
+            learnt.push(base);
+        }
+    }
+    let base = gate.base().expect("measured");
+    assert!(base > millis(150), "{learnt:?}");
+}
+
 #[test]
 fn a_dip_that_nobody_answers_ends_by_time() {
     let mut gate = Gradient::new(1, 100);

@@ -5,9 +5,11 @@
 //! `OUTRIDER_SEED=n` runs that alone.
 
 mod chain;
+mod fleet;
 mod gray;
 mod hedge;
 mod herd;
+mod slow;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,6 +23,7 @@ use http::Request;
 use http::Response;
 use http::StatusCode;
 use outrider::clock;
+use outrider::endpoint::Cluster;
 use outrider::http::Call;
 use outrider::http::Fault;
 use outrider::http::LocalFuture;
@@ -29,9 +32,14 @@ use outrider::http::RequestBody;
 use outrider::http::ResponseBody;
 use outrider::http::Trail;
 use outrider::http::hops::Terms;
+use outrider::kit::mode::Mode;
 use outrider::policy::breaker;
 use outrider::policy::breaker::Breaker;
+use outrider::policy::bulkhead;
+use outrider::policy::bulkhead::Bulkhead;
 use outrider::policy::deadline;
+use outrider::policy::hedge::HedgeLayer;
+use outrider::policy::hedge::Hedger;
 use outrider::policy::retry;
 use outrider::rng;
 use outrider::telemetry::BuildInfo;
@@ -204,6 +212,8 @@ async fn offer(
 struct Rooms {
     deadline: deadline::Settings,
     hops: Terms,
+    bulkhead: Option<Arc<Bulkhead>>,
+    hedge: Option<(Arc<Hedger>, Arc<Cluster>)>,
     retry: Option<retry::Settings>,
     breaker: Option<Arc<Breaker>>,
 }
@@ -212,6 +222,11 @@ impl Rooms {
     fn breaker(settings: breaker::Settings) -> Arc<Breaker> {
         let metrics = breaker::metrics::Metrics::new(&telemetry(), "u", "*");
         Breaker::new("u *".to_owned(), settings, metrics)
+    }
+
+    fn bulkhead(settings: bulkhead::Settings) -> Arc<Bulkhead> {
+        let metrics = bulkhead::metrics::Metrics::new(&telemetry(), "u", "*");
+        Bulkhead::new(settings, metrics)
     }
 
     /// The rooms in the order of the stack, in front of `next`.
@@ -227,6 +242,11 @@ impl Rooms {
             let mode = breaker.settings().mode;
             (breaker, mode)
         });
+        let bulkhead = self.bulkhead.clone().map(|room| (room, Mode::Enforce));
+        let (hedger, cluster) = match self.hedge.clone() {
+            Some((hedger, cluster)) => (Some((hedger, Mode::Enforce)), cluster),
+            None => (None, Cluster::fixed(&[], clock::now())),
+        };
         let terms = self.hops;
         let stack = Door::stack(
             ServiceBuilder::new()
@@ -234,6 +254,8 @@ impl Rooms {
                     self.deadline.clone(),
                     Arc::clone(&expiries),
                 ))
+                .layer(bulkhead::BulkheadLayer::new(bulkhead))
+                .layer(HedgeLayer::new(hedger, cluster))
                 .layer(retry::RetryLayer::new(retry))
                 .layer(breaker::BreakerLayer::new(breaker))
                 .layer(deadline::TryLayer::new(self.deadline.clone(), expiries))
