@@ -15,6 +15,7 @@ use outrider::policy::deadline;
 use outrider::policy::eject;
 use outrider::policy::hedge;
 use outrider::policy::idempotency;
+use outrider::policy::overload;
 use outrider::policy::retry;
 use outrider::telemetry::BuildInfo;
 use outrider::telemetry::Telemetry;
@@ -30,6 +31,7 @@ pub const TOGETHER: &str = "all together";
 /// Each row and how it is measured.
 pub const ALL: &[(&str, fn() -> Figure)] = &[
     ("correlation", || cost(correlation, 1, terms)),
+    ("overload", || cost(overload, 1, terms)),
     ("deadline", || cost(deadline, 1, terms)),
     ("bulkhead", || cost(|| bulkhead(None), 1, terms)),
     ("bulkhead found", || {
@@ -91,6 +93,16 @@ fn deadline() -> deadline::DeadlineLayer {
 
 fn try_timeout() -> deadline::TryLayer {
     deadline::TryLayer::new(deadline::Settings::default(), expiries())
+}
+
+fn overload() -> overload::OverloadLayer {
+    let metrics = overload::metrics::Metrics::new(&telemetry(), 1);
+    overload::OverloadLayer::new(Some(overload::Gate {
+        load: overload::Load::new(1, metrics),
+        worker: 0,
+        settings: overload::Settings::default(),
+        priority: overload::Priority::default(),
+    }))
 }
 
 fn bulkhead(adaptive: Option<bulkhead::config::Adaptive>) -> bulkhead::BulkheadLayer {
@@ -164,6 +176,7 @@ fn all() -> Figure {
     let stack = || {
         ServiceBuilder::new()
             .layer(correlation())
+            .layer(overload())
             .layer(deadline())
             .layer(bulkhead(None))
             .layer(idempotency())
