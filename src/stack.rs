@@ -28,6 +28,7 @@ use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
+use crate::policy::fault;
 use crate::policy::hedge;
 use crate::policy::idempotency;
 use crate::policy::limit;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub correlation: correlation::metrics::Metrics,
     /// `overload` of the policy, with this worker's part in it; `None` is off.
     pub overload: Option<overload::Gate>,
+    /// Faults made on purpose; `None` is off.
+    pub fault: Option<Arc<fault::Injection>>,
     /// `timeout` of the route.
     pub deadline: deadline::Settings,
     /// Counts what ran out of time.
@@ -82,9 +85,13 @@ pub struct Parts {
 pub type Stack = Observe<
     correlation::Correlation<
         overload::Admit<
-            deadline::Deadline<
-                limit::Limited<
-                    bulkhead::Bounded<idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>>,
+            fault::Inject<
+                deadline::Deadline<
+                    limit::Limited<
+                        bulkhead::Bounded<
+                            idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>,
+                        >,
+                    >,
                 >,
             >,
         >,
@@ -108,6 +115,8 @@ pub fn build(parts: Parts) -> Stack {
         .layer(correlation_layer(parts.correlation))
         // Outside everything that waits or remembers: what is shed costs next to nothing.
         .layer(overload::OverloadLayer::new(parts.overload))
+        // Outside whatever protects a call, so that none of it is blamed or fooled; inside correlation, to be found in the log.
+        .layer(fault::FaultLayer::new(parts.fault))
         // Outside retry: the time of a call is that of all its tries and the waits between them. Reads what the hops before
         // us say of time and retries, so that all inside know it.
         .layer(deadline::DeadlineLayer::new(

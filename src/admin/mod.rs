@@ -34,13 +34,23 @@ pub type Source = Box<dyn Fn() -> Value + Send + Sync>;
 /// Obeys an order of whoever connects from this address; gives what the answer tells.
 pub type Obey = Box<dyn Fn(Order, SocketAddr) -> Result<Value, Declined> + Send + Sync>;
 
+/// What the pages tell of, and who obeys. All of it runs on the admin thread and must not block.
+pub struct Sources {
+    /// The effective policy; its secrets are masked here.
+    pub config: Source,
+    /// What is known of each upstream.
+    pub upstreams: Source,
+    /// The faults that are injected.
+    pub faults: Source,
+    /// Does what an operator orders.
+    pub obey: Obey,
+}
+
 /// What the pages are made of.
 pub struct AdminState {
-    obey: Obey,
+    sources: Sources,
     telemetry: Arc<Telemetry>,
     readiness: AtomicU8,
-    config: Source,
-    upstreams: Source,
 }
 
 /// Whether the process wants new work.
@@ -55,22 +65,14 @@ pub enum Readiness {
 }
 
 impl AdminState {
-    /// A process that is starting. `config` gives the effective policy, `upstreams` what is known of each upstream, `obey`
-    /// does what an operator orders; all run on the admin thread and must not block. Secrets in `config` are masked here.
+    /// A process that is starting.
     #[must_use]
-    pub fn new(
-        telemetry: Arc<Telemetry>,
-        config: Source,
-        upstreams: Source,
-        obey: Obey,
-    ) -> Arc<Self> {
+    pub fn new(telemetry: Arc<Telemetry>, sources: Sources) -> Arc<Self> {
         let readiness = AtomicU8::new(Readiness::Starting as u8);
         Arc::new(Self {
-            obey,
+            sources,
             telemetry,
             readiness,
-            config,
-            upstreams,
         })
     }
 

@@ -39,7 +39,7 @@ const FOREIGN: [&str; 10] = [
 ];
 
 /// Every order and what it does, for the index.
-pub(super) const ORDERS: [(&str, &str); 3] = [
+pub(super) const ORDERS: [(&str, &str); 5] = [
     (
         "/breaker/open",
         "hold breakers open:   ?upstream=NAME [&route=ROUTE] [&for=10m]",
@@ -51,6 +51,14 @@ pub(super) const ORDERS: [(&str, &str); 3] = [
     (
         "/breaker/auto",
         "let calls decide again: ?upstream=NAME [&route=ROUTE]",
+    ),
+    (
+        "/faults/stop",
+        "stop injecting faults at once: all, or ?upstream=NAME",
+    ),
+    (
+        "/faults/resume",
+        "let stopped ones go on until their end: all, or ?upstream=NAME",
     ),
 ];
 
@@ -67,6 +75,13 @@ pub enum Order {
         route: Option<String>,
         /// How long; without meaning for [`Action::Auto`].
         lasting: Duration,
+    },
+    /// Stop the injection of faults, or let it go on.
+    Faults {
+        /// Whether those that were stopped go on.
+        go_on: bool,
+        /// The upstream's name in the policy; `None`: all.
+        upstream: Option<String>,
     },
 }
 
@@ -137,7 +152,13 @@ pub(super) fn read(asked: &Asked<'_>) -> Result<Order, Declined> {
     let action = match asked.uri.path() {
         "/breaker/open" => Action::Open,
         "/breaker/close" => Action::Close,
-        _ => Action::Auto,
+        "/breaker/auto" => Action::Auto,
+        path => {
+            let go_on = path == "/faults/resume";
+            let upstream = given.take("upstream");
+            given.end(&["upstream"])?;
+            return Ok(Order::Faults { go_on, upstream });
+        }
     };
     let upstream = given
         .take("upstream")

@@ -26,12 +26,13 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Every page and what it is for, in the order of the index.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/live", "200 while the process runs"),
     ("/ready", "200 while requests are served, else 503 and why"),
     ("/metrics", "metrics in the OpenMetrics text format"),
     ("/config", "the effective policy, secrets masked"),
     ("/upstreams", "breakers and endpoints as they stand now"),
+    ("/faults", "faults injected on purpose, and until when"),
     ("/", "this list"),
 ];
 
@@ -83,7 +84,7 @@ pub(super) fn answer(state: &AdminState, asked: &Asked<'_>) -> Page {
 }
 
 fn obey(state: &AdminState, asked: &Asked<'_>) -> Page {
-    match orders::read(asked).and_then(|order| (state.obey)(order, asked.peer)) {
+    match orders::read(asked).and_then(|order| (state.sources.obey)(order, asked.peer)) {
         Ok(done) => json_page(StatusCode::OK, &done),
         Err(declined) => problem(declined.status, &declined.detail, declined.more),
     }
@@ -99,11 +100,12 @@ fn page(state: &AdminState, path: &str) -> Page {
         },
         "/metrics" => respond(StatusCode::OK, METRICS_TYPE, state.telemetry.encode()),
         "/config" => {
-            let mut config = (state.config)();
+            let mut config = (state.sources.config)();
             mask(&mut config);
             json_page(StatusCode::OK, &config)
         }
-        "/upstreams" => json_page(StatusCode::OK, &(state.upstreams)()),
+        "/faults" => json_page(StatusCode::OK, &(state.sources.faults)()),
+        "/upstreams" => json_page(StatusCode::OK, &(state.sources.upstreams)()),
         _ => respond(StatusCode::OK, TEXT_TYPE, index()),
     }
 }

@@ -23,6 +23,7 @@ use crate::policy::bulkhead;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
+use crate::policy::fault;
 use crate::policy::hedge;
 use crate::policy::idempotency;
 use crate::policy::limit;
@@ -67,23 +68,26 @@ fn admin() -> Admin {
     let broken = Arc::new(AtomicBool::new(false));
     let config =
         json!({ "upstreams": [{ "upstream": "pay", "credential": { "from": "file:/k" } }] });
+    let upstreams = Arc::clone(&broken);
     let state = AdminState::new(
         Arc::clone(&telemetry),
-        Box::new(move || config.clone()),
-        Box::new({
-            let broken = Arc::clone(&broken);
-            move || {
-                assert!(!broken.load(Relaxed), "a bug in somebody's page");
+        Sources {
+            config: Box::new(move || config.clone()),
+            upstreams: Box::new(move || {
+                assert!(!upstreams.load(Relaxed), "a bug in somebody's page");
                 json!([{ "name": "pay", "breaker": "closed" }])
-            }
-        }),
-        Box::new(|order, _| match order {
-            Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
-                http::StatusCode::NOT_FOUND,
-                "no such upstream",
-            )),
-            order @ Order::Breaker { .. } => Ok(json!({ "obeyed": format!("{order:?}") })),
-        }),
+            }),
+            faults: Box::new(|| json!([{ "upstream": "pay", "state": "running" }])),
+            obey: Box::new(|order, _| match order {
+                Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
+                    http::StatusCode::NOT_FOUND,
+                    "no such upstream",
+                )),
+                order @ (Order::Breaker { .. } | Order::Faults { .. }) => {
+                    Ok(json!({ "obeyed": format!("{order:?}") }))
+                }
+            }),
+        },
     );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -209,7 +213,15 @@ fn the_index_names_every_page() {
         index.header("content-type"),
         Some("text/plain; charset=utf-8")
     );
-    for page in ["/live", "/ready", "/metrics", "/config", "/upstreams"] {
+    for page in [
+        "/live",
+        "/ready",
+        "/metrics",
+        "/config",
+        "/upstreams",
+        "/faults",
+        "/faults/stop",
+    ] {
         assert!(index.body.contains(page), "{page}");
         let mut with_query = admin.get(&format!("{page}?x=1"));
         with_query.status = with_query.status.min(503);
@@ -416,6 +428,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = balance::metrics::Metrics::new(&telemetry, "pay");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");
+    let _ = fault::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = health::metrics::Metrics::new(&telemetry, "pay");
     let _ = limit::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = limit::metrics::keys(&telemetry, "pay", "*");

@@ -4,6 +4,7 @@
 //! log writer, and the watch on the policy files. Only workers touch requests.
 
 mod door;
+mod faults;
 mod memory;
 mod orders;
 mod probes;
@@ -334,27 +335,26 @@ fn keep_gauges(shared: &Arc<Shared>) {
             if let Some(settings) = &tree.policy.overload {
                 shared.load.refresh(settings);
             }
+            tree.faults.refresh();
         }
     }));
 }
 
 fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
-    let of_config = Arc::clone(shared);
-    let of_upstreams = Arc::clone(shared);
-    let of_orders = Arc::clone(shared);
+    let [of_config, of_upstreams, of_faults, of_orders] = [(); 4].map(|()| Arc::clone(shared));
     AdminState::new(
         Arc::clone(&shared.telemetry),
-        Box::new(move || reload::describe(&of_config)),
-        Box::new(move || {
-            let now = clock::now();
-            let mut all = Vec::new();
-            of_upstreams
-                .tree
-                .load()
-                .each(|live| all.push(live.describe(now)));
-            serde_json::Value::Array(all)
-        }),
-        Box::new(move |order, who| orders::obey(&of_orders, order, who)),
+        admin::Sources {
+            config: Box::new(move || reload::describe(&of_config)),
+            upstreams: Box::new(move || {
+                let (now, tree) = (clock::now(), of_upstreams.tree.load());
+                let mut all = Vec::new();
+                tree.each(|live| all.push(live.describe(&tree.faults, now)));
+                serde_json::Value::Array(all)
+            }),
+            faults: Box::new(move || of_faults.tree.load().faults.describe()),
+            obey: Box::new(move |order, who| orders::obey(&of_orders, order, who)),
+        },
     )
 }
 

@@ -14,6 +14,7 @@ use crate::admin::Action;
 use crate::admin::Declined;
 use crate::admin::Order;
 use crate::app::Shared;
+use crate::app::faults;
 use crate::app::tree::Tree;
 use crate::app::upstream::Live;
 use crate::app::upstream::same_machine;
@@ -183,12 +184,24 @@ fn every(policy: &Policy) -> impl Iterator<Item = Declared<'_>> {
 /// # Errors
 /// With what to answer when it cannot be done.
 pub fn obey(shared: &Shared, order: Order, who: SocketAddr) -> Result<Value, Declined> {
-    let Order::Breaker {
-        action,
-        upstream,
-        route,
-        lasting,
-    } = order;
+    match order {
+        Order::Breaker {
+            action,
+            upstream,
+            route,
+            lasting,
+        } => breaker(shared, action, (upstream, route), lasting, who),
+        Order::Faults { go_on, upstream } => faults::obey(shared, go_on, upstream.as_deref(), who),
+    }
+}
+
+fn breaker(
+    shared: &Shared,
+    action: Action,
+    (upstream, route): (String, Option<String>),
+    lasting: Duration,
+    who: SocketAddr,
+) -> Result<Value, Declined> {
     let forces = Arc::clone(&shared.tree.load().forces);
     let _turn = forces.turn.lock();
     // Loaded under the turn: a tree that comes later agrees with what is kept below.
@@ -290,15 +303,7 @@ fn targets<'a>(
     upstream: &str,
     route: Option<&str>,
 ) -> Result<Vec<Declared<'a>>, Declined> {
-    let found = upstreams(policy).find(|(name, ..)| *name == upstream);
-    let Some((.., routes)) = found else {
-        let names: Vec<&str> = upstreams(policy).map(|(name, ..)| name).collect();
-        return Err(declined(
-            StatusCode::NOT_FOUND,
-            format!("The policy has no upstream `{upstream}`."),
-            json!({ "upstreams": names }),
-        ));
-    };
+    let routes = known(policy, upstream)?;
     let declared = every(policy).filter(|declared| declared.upstream == upstream);
     let targets: Vec<_> = match route {
         None => declared.collect(),
@@ -337,6 +342,22 @@ fn targets<'a>(
         ));
     }
     Ok(targets)
+}
+
+/// The routes of an upstream, without the base.
+///
+/// # Errors
+/// If the policy has no such upstream; names those it has.
+pub fn known<'a>(policy: &'a Policy, upstream: &str) -> Result<&'a [config::Route], Declined> {
+    let found = upstreams(policy).find(|(name, ..)| *name == upstream);
+    found.map(|(.., routes)| routes).ok_or_else(|| {
+        let names: Vec<&str> = upstreams(policy).map(|(name, ..)| name).collect();
+        declined(
+            StatusCode::NOT_FOUND,
+            format!("The policy has no upstream `{upstream}`."),
+            json!({ "upstreams": names }),
+        )
+    })
 }
 
 fn declined(status: StatusCode, detail: String, more: Value) -> Declined {

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 
+use crate::app::faults::Faults;
 use crate::app::orders::Forces;
 use crate::app::upstream::Live;
 use crate::clock;
@@ -58,6 +59,8 @@ pub struct Tree {
     /// Most specific first.
     order: Vec<(Pattern, usize)>,
     live: DashMap<Key, Arc<Live>>,
+    /// What is injected on purpose.
+    pub faults: Faults,
     /// What operators hold breakers at; the same for all trees of a process.
     pub forces: Arc<Forces>,
     telemetry: Arc<Telemetry>,
@@ -82,7 +85,9 @@ impl Tree {
             .map(|(place, upstream)| (upstream.pattern.clone(), place))
             .collect();
         order.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
+        let faults = Faults::new(&policy, telemetry, before.map(|before| &before.faults));
         let tree = Self {
+            faults,
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             policy,
             order,

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::app::faults::Faults;
 use crate::app::orders::breaker_name;
 use crate::app::probes;
 use crate::app::probes::Probes;
@@ -245,7 +246,7 @@ impl Live {
 
     /// Its line in `/upstreams`.
     #[must_use]
-    pub fn describe(&self, now: Instant) -> Value {
+    pub fn describe(&self, faults: &Faults, now: Instant) -> Value {
         let set = self.cluster.set();
         let endpoints: Vec<_> = set
             .endpoints
@@ -278,6 +279,9 @@ impl Live {
                     "route": route.policy.name,
                     "breaker": breaker.map(|(breaker, _)| breaker.describe(now)),
                     "bulkhead": route.bulkhead.as_ref().map(|(bulkhead, _)| bulkhead.describe()),
+                    "fault": faults
+                        .find(&self.name, &route.policy.name)
+                        .map(|injection| injection.state().word()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                     "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),
                     "limit": route.limit.as_ref().map(|guard| guard.describe(now)),

@@ -235,6 +235,7 @@ impl Worker {
                 settings,
                 priority: route.policy.priority,
             }),
+            fault: tree.faults.find(&live.name, name).cloned(),
             deadline: route.policy.deadline.clone(),
             expiries: Arc::clone(&route.expiries),
             idempotency: keys.map(|(settings, metrics)| (settings.clone(), Arc::clone(metrics))),

@@ -8,6 +8,7 @@ mod breaker;
 mod chain;
 mod check;
 mod demo;
+mod fault;
 mod out;
 mod paint;
 mod policy;
@@ -80,6 +81,15 @@ Examples:
   outrider breaker auto payments.shop"
     )]
     Breaker(breaker::Command),
+    /// Look at the faults that a running proxy injects, or stop them
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  outrider fault list
+  outrider fault stop"
+    )]
+    Fault(fault::Command),
     /// Print the JSON Schema of the policy language
     Schema(schema::Args),
     /// Show a failing service with and without outrider, in this terminal
@@ -114,6 +124,7 @@ impl Command {
             Command::Route(args) => route::run(&args),
             Command::Policy(command) => policy::run(&command),
             Command::Breaker(command) => breaker::run(&command),
+            Command::Fault(command) => fault::run(&command),
             Command::Schema(args) => schema::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Version(args) => version::run(&args),

@@ -193,6 +193,12 @@ codes! {
     OPEN_LISTENER = "OR042", Warn, "listener open to the network";
     /// A time-out that another one makes unreachable.
     IDLE_TIMEOUT = "OR043", Warn, "timeout that never applies";
+    /// An end that no longer or hardly comes.
+    FAULT_END = "OR052", Warn, "fault whose end is past or far away";
+    /// All calls of an upstream.
+    WIDE_FAULT = "OR053", Warn, "fault that meets every call";
+    /// A fault block without effect.
+    IDLE_FAULT = "OR054", Warn, "fault that does not do what it says";
     /// Copies of calls that may not be sent twice.
     UNSAFE_HEDGE = "OR055", Warn, "hedge of unsafe methods";
     /// A hedge block that sends nothing.

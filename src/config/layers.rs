@@ -293,6 +293,12 @@ impl Fields for Merged {
             _ => None,
         }
     }
+    fn flag(&self, key: &str) -> Option<bool> {
+        match self.value(key)?.0 {
+            Value::Flag(value) => Some(*value),
+            _ => None,
+        }
+    }
     fn word(&self, key: &str) -> Option<&str> {
         match self.value(key)?.0 {
             Value::Word(word) => Some(word),

@@ -30,6 +30,7 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::fault::config as fault;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
@@ -194,6 +195,7 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             settings: bulkhead::Settings::lift(block),
             is_own: block.written_by(rank::ROUTE),
         }),
+        fault: merged.block("fault").map(fault::Settings::lift),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod balance;
 mod bulkhead;
+mod fault;
 mod health;
 mod hedge;
 mod limit;
@@ -172,6 +173,7 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
     } else {
         policy(&upstream.merged, sink);
         hedge::endpoints(upstream, sink);
+        fault::reach(upstream, sink);
         for route in &upstream.routes {
             hedge::methods(route, sink);
             policy(&route.merged, sink);
@@ -230,6 +232,7 @@ fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
         "bulkhead",
         "idempotency",
         "hedge",
+        "fault",
     ] {
         let Some(block) = upstream.merged.inside(key).filter(|block| block.on) else {
             continue;
@@ -305,6 +308,7 @@ fn policy(merged: &Merged, sink: &mut Sink) {
     if let Some(block) = merged.inside("timeout") {
         timeouts(block, &deadline, total, sink);
     }
+    fault::block(merged, deadline.total, sink);
     if let Some(block) = merged.block("retry") {
         tries(merged, block, &deadline, sink);
         retries(merged, block, sink);

@@ -36,6 +36,7 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::fault::config as injection;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
@@ -199,6 +200,8 @@ pub struct Route {
     pub breaker: Option<breaker::Settings>,
     /// `bulkhead`; `None` is off.
     pub bulkhead: Option<RouteBulkhead>,
+    /// `fault`; `None` is off.
+    pub fault: Option<injection::Settings>,
 }
 
 /// `bulkhead` of a route.

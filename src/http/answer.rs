@@ -50,7 +50,7 @@ pub fn answer(
 }
 
 fn problem(fault: &Fault, request_id: Option<&HeaderValue>) -> Response<ResponseBody> {
-    let status = StatusCode::from_u16(fault.reason.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let body = serde_json::json!({
         "type": "about:blank",
         "title": fault.reason.title(),
@@ -81,7 +81,9 @@ fn grpc_answer(fault: &Fault) -> Response<ResponseBody> {
     );
     headers.insert(
         "grpc-status",
-        HeaderValue::from(u16::from(grpc_code(fault.reason))),
+        HeaderValue::from(u16::from(
+            fault.code.map_or(grpc_code(fault.reason), |code| code.grpc),
+        )),
     );
     headers.insert(
         "grpc-message",

@@ -93,6 +93,10 @@ pub struct Trail {
     pub retry_skipped: Cell<Option<&'static str>>,
     /// The client's own fault, seen while its body was read, so that the upstream is not blamed for it.
     pub client_fault: Cell<Option<Reason>>,
+    /// What was done to this call on purpose, such as `delay`; in the log and a header of the answer. Set by the fault room.
+    pub injected: Cell<Option<&'static str>>,
+    /// The client's connection or stream is to be reset instead of answered. Set by the fault room.
+    pub reset_client: Cell<bool>,
     /// From the start to the response head.
     pub head_after: Cell<Option<Duration>>,
     /// `x-request-id` of the call. Set by the correlation room.
@@ -132,6 +136,8 @@ impl Trail {
             waits_for_connection: Cell::new(false),
             retry_skipped: Cell::new(None),
             client_fault: Cell::new(None),
+            injected: Cell::new(None),
+            reset_client: Cell::new(false),
             head_after: Cell::new(None),
             request_id: RefCell::new(None),
             trace: Cell::new(None),
@@ -167,6 +173,8 @@ impl Trail {
             waits_for_connection: Cell::new(false),
             retry_skipped: Cell::new(None),
             client_fault: self.client_fault.clone(),
+            injected: self.injected.clone(),
+            reset_client: self.reset_client.clone(),
             head_after: Cell::new(None),
             request_id: self.request_id.clone(),
             trace: self.trace.clone(),

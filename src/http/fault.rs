@@ -17,6 +17,27 @@ pub enum Sent {
     Maybe,
 }
 
+/// Statuses to answer in place of the reason's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// To an HTTP call. Range: 400 to 599.
+    pub http: u16,
+    /// To a gRPC call. Range: 1 to 16.
+    pub grpc: u8,
+}
+
+/// Marks a response that must not be sent: the client's connection (HTTP/1) or stream (HTTP/2) is reset instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reset on purpose")
+    }
+}
+
+impl std::error::Error for Cut {}
+
 /// A call that ended without a response from the upstream.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -35,6 +56,8 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// Fields that the answer carries besides; none costs nothing.
     pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// What is answered, where it is not what the reason says.
+    pub code: Option<Code>,
     /// What the operating system or a library said; for logs, never needed to understand the reason.
     pub detail: Option<Box<str>>,
 }
@@ -51,6 +74,7 @@ impl Fault {
             no_retry: None,
             retry_after: None,
             fields: Vec::new(),
+            code: None,
             detail: None,
         }
     }
@@ -69,6 +93,19 @@ impl Fault {
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string().into_boxed_str());
         self
+    }
+
+    /// Answers this in place of the reason's own status.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// The HTTP status to answer.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.code.map_or(self.reason.status(), |code| code.http)
     }
 
     /// Adds the time after which asking again makes sense.

@@ -104,6 +104,8 @@ reasons! {
     ResponseAborted = "response_aborted", 502, "The upstream ended the response part-way.";
     /// The response stopped flowing for longer than `timeout.idle`.
     IdleTimeout = "idle_timeout", 504, "The response stopped flowing.";
+    /// The policy's `fault` block made it, on purpose; the status is that of `fault.abort`, and 503 stands for a reset.
+    FaultInjected = "fault_injected", 503, "A fault was injected on purpose.";
     /// The client went away before the response was complete.
     ClientClosed = "client_closed", 499, "The client closed the request.";
     /// A bug in the proxy, caught and counted.

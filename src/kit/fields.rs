@@ -15,6 +15,8 @@ pub trait Fields {
     fn rate(&self, key: &str) -> Option<f64>;
     /// A whole number.
     fn count(&self, key: &str) -> Option<u32>;
+    /// Yes or no.
+    fn flag(&self, key: &str) -> Option<bool>;
     /// One word of a closed list, or a text.
     fn word(&self, key: &str) -> Option<&str>;
     /// The texts of a list; `None` also if the value is a word.

@@ -1,6 +1,7 @@
 //! One client connection, from its first byte to its last.
 
-use std::convert::Infallible;
+use std::any::Any;
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::pin::pin;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
@@ -31,6 +34,7 @@ use crate::detect;
 use crate::detect::First;
 use crate::detect::machine::Verdict;
 use crate::endpoint::LocalExec;
+use crate::http::Cut;
 use crate::http::Fault;
 use crate::http::LocalFuture;
 use crate::http::Reason;
@@ -219,6 +223,7 @@ where
         .serve_connection(TokioIo::new(tap), service)
         .with_upgrades();
     let mut watch = Watch::new(&heard, &settings);
+    let mut cut = false;
     let ended = {
         let mut drained = pin!(settings.drain.watch());
         let mut draining = false;
@@ -227,7 +232,8 @@ where
                 draining = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            if Pin::new(&mut connection).poll(cx).is_ready() {
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                cut = result.is_err_and(|error| is_cut(&error));
                 return Poll::Ready(None);
             }
             watch.poll(cx).map(Some)
@@ -237,11 +243,27 @@ where
     if let Some(refusal) = heard.take_refused() {
         handler.refused(&refusal, &way);
     }
-    if ended == Some(Expired::Head)
+    if (cut || ended == Some(Expired::Head))
         && let Some(parts) = connection.into_parts()
     {
         let mut stream = parts.io.into_inner().into_inner();
-        turn_away(&mut stream, Reason::HeadTimeout, handler, &way, &settings).await;
+        if cut {
+            close_by_reset(&stream);
+        } else {
+            turn_away(&mut stream, Reason::HeadTimeout, handler, &way, &settings).await;
+        }
+    }
+}
+
+fn is_cut(error: &hyper::Error) -> bool {
+    error.source().is_some_and(<dyn Error>::is::<Cut>)
+}
+
+/// Makes the kernel send RST rather than FIN when the stream is dropped. Inside a tunnel there is no such choice.
+fn close_by_reset<I: Stream + 'static>(stream: &I) {
+    if let Some(stream) = (stream as &dyn Any).downcast_ref::<tokio::net::TcpStream>() {
+        // A socket that is gone needs no reset.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -293,8 +315,8 @@ where
 const DEFAULT_HEADERS: u32 = 100;
 /// Streams that one client connection may have open at once.
 const MAX_STREAMS: u32 = 256;
-const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
-const PING_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_WITHIN: Duration = Duration::from_secs(15);
 
 /// The read buffer must hold a whole head, and the library asks for 8 KiB at least.
 fn buffer_for(head: u64) -> usize {
@@ -377,7 +399,7 @@ impl<H: Handler> Requests<H> {
 
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Requests<H> {
     type Response = Response<Served<H::Body>>;
-    type Error = Infallible;
+    type Error = Cut;
     type Future = ServedFuture<H::Body>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
@@ -422,10 +444,14 @@ pub struct ServedFuture<B> {
 }
 
 impl<B> Future for ServedFuture<B> {
-    type Output = Result<Response<Served<B>>, Infallible>;
+    type Output = Result<Response<Served<B>>, Cut>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx).map(|response| {
+            if let Some(cut) = response.extensions().get::<Cut>() {
+                // The only way to make the library end a connection or a stream without an answer.
+                return Err(*cut);
+            }
             let in_call = self.in_call.take();
             Ok(response.map(|inner| Served {
                 inner,

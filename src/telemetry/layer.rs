@@ -28,6 +28,7 @@ use tower::Service;
 
 use crate::clock;
 use crate::http::Call;
+use crate::http::Cut;
 use crate::http::Fault;
 use crate::http::MethodClass;
 use crate::http::Outcome;
@@ -177,7 +178,7 @@ impl<F: Future<Output = Outcome>> Future for ObserveFuture<F> {
             .record
             .take()
             .expect("a future is not polled after it is ready");
-        let response = match outcome {
+        let mut response = match outcome {
             Ok(response) => response,
             Err(fault) => {
                 record.reason = Some(fault.reason);
@@ -195,6 +196,14 @@ impl<F: Future<Output = Outcome>> Future for ObserveFuture<F> {
                 response
             }
         };
+        if let Some(what) = record.trail.injected.get() {
+            // Nobody should look for the cause in the upstream.
+            let what = HeaderValue::from_static(what);
+            response.headers_mut().insert("outrider-injected", what);
+        }
+        if record.trail.reset_client.get() {
+            response.extensions_mut().insert(Cut);
+        }
         record.status = response.status().as_u16();
         let head_after = record
             .trail
@@ -338,6 +347,7 @@ impl Record {
             tries: self.trail.tries.get(),
             retry_skipped: self.trail.retry_skipped.get(),
             hedged: self.trail.hedged.get(),
+            injected: self.trail.injected.get(),
             endpoint: self.trail.endpoint.get(),
             duration,
             head: self.trail.head_after.get(),

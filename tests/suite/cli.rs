@@ -81,6 +81,9 @@ fn help_has_examples() {
         "breaker",
         "breaker open",
         "breaker auto",
+        "fault",
+        "fault stop",
+        "fault list",
         "",
     ] {
         let mut args: Vec<&str> = command.split_whitespace().collect();

@@ -151,6 +151,27 @@ fn parameters_are_decoded_and_time_has_its_default() {
 }
 
 #[test]
+fn faults_are_stopped_all_or_those_of_one() {
+    let admin = admin();
+    for (target, understood) in [
+        ("/faults/stop", "go_on: false, upstream: None"),
+        (
+            "/faults/stop?upstream=pay",
+            "go_on: false, upstream: Some(\\\"pay\\\")",
+        ),
+        ("/faults/resume", "go_on: true, upstream: None"),
+    ] {
+        let obeyed = admin.order(target, LOCAL).json()["obeyed"].to_string();
+        assert!(obeyed.contains(understood), "{target}: {obeyed}");
+    }
+    assert_eq!(admin.order("/faults/stop?route=x", LOCAL).status, 400);
+    let browser = format!("{LOCAL}origin: null\r\n");
+    assert_eq!(admin.order("/faults/stop", &browser).status, 403);
+    assert_eq!(admin.get("/faults").json()[0]["state"], "running");
+    assert_eq!(admin.ask("POST", "/faults").status, 405);
+}
+
+#[test]
 fn what_cannot_be_done_is_a_problem() {
     let reply = admin().order("/breaker/open?upstream=nobody", LOCAL);
     assert_eq!(reply.status, 404);

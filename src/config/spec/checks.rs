@@ -8,10 +8,11 @@ use super::super::suggest;
 use super::Check;
 use crate::balance::Key;
 use crate::endpoint::health::config::Statuses;
+use crate::http::GRPC_STATUS;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
 use crate::policy::eject::config::parse_factor;
-use crate::policy::retry::config::GRPC_STATUS;
+use crate::policy::fault::config as fault;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
 
@@ -130,6 +131,16 @@ pub(super) static TIMESTAMP: Check = Check {
     name: "a time such as `2026-12-01T00:00:00Z`",
     pattern: "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$",
     test: timestamp,
+};
+pub(super) static ABORT: Check = Check {
+    name: "a status such as `503`, or `grpc:unavailable`",
+    pattern: "^([45][0-9][0-9]|grpc:[a-z_]+)$",
+    test: abort,
+};
+pub(super) static GUARD: Check = Check {
+    name: "a condition such as `errors > 5%`",
+    pattern: "^errors *> *[0-9]+(\\.[0-9]+)?%$",
+    test: guard,
 };
 pub(super) static HOST_PORT: Check = Check {
     name: "a `host:port`",
@@ -457,7 +468,17 @@ fn file(text: &str) -> Result<(), Unfit> {
 }
 
 fn timestamp(text: &str) -> Result<(), Unfit> {
-    ensure(rfc3339(text), text, &TIMESTAMP)
+    ensure(rfc3339(text), text, &TIMESTAMP)?;
+    // The calendar has the last word: there is no 31st of February.
+    fault::until(text).map(drop)
+}
+
+fn abort(text: &str) -> Result<(), Unfit> {
+    fault::abort(text).map(drop)
+}
+
+fn guard(text: &str) -> Result<(), Unfit> {
+    fault::guard(text).map(drop)
 }
 
 fn rfc3339(text: &str) -> bool {

@@ -13,11 +13,6 @@ const MODE: Key = Key::new(
     "off",
     "`shadow` decides, counts and explains, but lets the call through.",
 );
-const EVERY_SHARE: Kind = Kind::Share {
-    min: 0.0,
-    max: 100.0,
-    zero: true,
-};
 
 /// `cache` of an upstream.
 pub static CACHE: Table = Table {
@@ -136,37 +131,6 @@ pub static MTLS: Table = Table {
             "[]",
             "Identities that are accepted. Empty: any of the trust domain.",
         ),
-    ],
-};
-
-/// `fault`.
-pub static FAULT: Table = Table {
-    name: "fault",
-    doc: "Faults made on purpose. Always with an end.",
-    short: None,
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new(
-            "delay",
-            Kind::Or(&[Kind::Off, Kind::Duration("1ms", "1h")]),
-            "off",
-            "Added to each call.",
-        ),
-        Key::new(
-            "status",
-            Kind::Or(&[Kind::Off, Kind::Count(400, 599)]),
-            "off",
-            "Answered instead of calling.",
-        ),
-        Key::new("share", EVERY_SHARE, "100%", "The share of calls it meets."),
-        Key::new(
-            "until",
-            Kind::Text(&checks::TIMESTAMP),
-            "",
-            "When it ends, RFC 3339.",
-        )
-        .required(),
     ],
 };
 

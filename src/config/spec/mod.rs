@@ -8,6 +8,7 @@ pub mod balance;
 pub mod bulkhead;
 pub mod checks;
 pub mod endpoints;
+pub mod fault;
 pub mod health;
 pub mod hedge;
 pub mod hops;

@@ -9,6 +9,7 @@ use super::balance;
 use super::bulkhead;
 use super::checks;
 use super::endpoints;
+use super::fault;
 use super::health;
 use super::hedge;
 use super::later;
@@ -112,11 +113,10 @@ const HEALTH: Key = Key::new(
 );
 const FAULT: Key = Key::new(
     "fault",
-    Kind::Block(&later::FAULT),
+    Kind::Block(&fault::FAULT),
     "",
     "Faults made on purpose, for a time.",
-)
-.later(&[]);
+);
 
 /// `defaults`.
 pub static DEFAULTS: Table = Table {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use super::super::Loaded;
 use super::super::fault::CATALOGUE;
 use super::super::layers::merge;
 use super::super::schema;
@@ -32,6 +33,7 @@ use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
+use crate::policy::fault::config as fault;
 use crate::policy::hedge::config as hedge;
 use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
@@ -133,6 +135,10 @@ fn built_in_values_are_those_of_the_code() {
     assert_eq!(
         hops::Settings::lift(&merge(&spec::hops::HOPS, &[])),
         hops::Settings::default()
+    );
+    assert_eq!(
+        fault::Settings::lift(&merge(&spec::fault::FAULT, &[])),
+        fault::Settings::default()
     );
     assert_eq!(
         retry::Settings::lift(&merge(&rooms::RETRY, &[])),
@@ -257,6 +263,14 @@ const OTHERS: &[(&str, &str)] = &[
     ("eject.slow", "7x"),
     ("eject.base", "7s"),
     ("eject.max_share", "7%"),
+    ("fault.mode", "shadow"),
+    ("fault.delay", "7ms"),
+    ("fault.abort", "\"grpc:unavailable\""),
+    ("fault.reset", "true"),
+    ("fault.bandwidth", "7KiB"),
+    ("fault.share", "7%"),
+    ("fault.until", "2027-07-07T07:07:07Z"),
+    ("fault.stop_when", "errors > 7%"),
     ("health.mode", "shadow"),
     ("health.probe", "redis"),
     ("health.get", "/other"),
@@ -318,8 +332,20 @@ fn nested(path: &str, value: &str) -> String {
     out + value + "\n"
 }
 
+/// A policy that loads, with warnings or without.
+fn loaded(text: &str) -> Loaded {
+    super::super::parse("p.yaml", text).unwrap_or_else(|_| panic!("{text}{:?}", faults(text)))
+}
+
 /// Lines that a key needs beside it, by the block it is in; a key that is one of them needs none.
-const BESIDE: &[(&str, &[&str], &str)] = &[("limit.", &["limit.rps", "limit.rate"], "  rps: 70\n")];
+const BESIDE: &[(&str, &[&str], &str)] = &[
+    ("limit.", &["limit.rps", "limit.rate"], "  rps: 70\n"),
+    (
+        "fault.",
+        &["fault.until"],
+        "  until: 2027-01-01T00:00:00Z\n",
+    ),
+];
 
 /// The policy without the key, and with it.
 fn without_and_with(path: &str, value: &str) -> (String, String) {
@@ -353,9 +379,8 @@ fn every_enforced_key_of_an_upstream_changes_the_policy() {
     );
     for (path, value) in OTHERS {
         let (bare, text) = without_and_with(path, value);
-        let built_in = format!("{:?}", good(&bare).policy.upstreams);
-        let loaded = super::super::parse("p.yaml", &text)
-            .unwrap_or_else(|_| panic!("{text}{:?}", faults(&text)));
+        let built_in = format!("{:?}", loaded(&bare).policy.upstreams);
+        let loaded = loaded(&text);
         assert_ne!(
             built_in,
             format!("{:?}", loaded.policy.upstreams),
@@ -489,10 +514,7 @@ fn what_the_parser_takes_the_schema_takes() {
         }
     }
     for (path, value) in OTHERS.iter().chain(OTHERS_AT_THE_TOP) {
-        texts.push((
-            (*path).to_owned(),
-            format!("upstream: a.b\n{}", nested(path, value)),
-        ));
+        texts.push(((*path).to_owned(), without_and_with(path, value).1));
     }
     for (name, text) in texts {
         let value = json(&text).unwrap_or_else(|| panic!("{name} is not YAML"));
@@ -512,7 +534,7 @@ const STRUCTURAL: &[&str] = &[
 const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
-    "OR055", "OR056", "OR058", "OR060", "OR061", "OR062", "OR070",
+    "OR052", "OR053", "OR054", "OR055", "OR056", "OR058", "OR060", "OR061", "OR062", "OR070",
 ];
 
 #[test]

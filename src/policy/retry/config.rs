@@ -1,5 +1,6 @@
 //! Settings of retry: what is tried again, how often, how soon, and with what share of the traffic.
 
+use crate::http::GRPC_STATUS;
 pub use crate::kit::backoff::BackoffSettings;
 pub use crate::kit::backoff::Jitter;
 pub use crate::kit::budget::BudgetSettings;
@@ -142,27 +143,6 @@ impl Default for When {
         }
     }
 }
-
-/// gRPC status names by code (the gRPC specification, `statuscodes`).
-pub const GRPC_STATUS: [&str; 17] = [
-    "ok",
-    "cancelled",
-    "unknown",
-    "invalid_argument",
-    "deadline_exceeded",
-    "not_found",
-    "already_exists",
-    "permission_denied",
-    "resource_exhausted",
-    "failed_precondition",
-    "aborted",
-    "out_of_range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data_loss",
-    "unauthenticated",
-];
 
 impl When {
     /// The outcomes that such words name: `connect`, `503`, `grpc:unavailable`. Words that name nothing are passed over; the

@@ -57,6 +57,8 @@ pub struct Line<'a> {
     pub retry_skipped: Option<&'static str>,
     /// `hedged`: what became of a second copy of the call.
     pub hedged: Option<&'static str>,
+    /// `injected`: what the policy's `fault` block did to the call.
+    pub injected: Option<&'static str>,
     /// `endpoint` of the last try; of a call with several copies, of the one that was answered.
     pub endpoint: Option<SocketAddr>,
     /// `duration_ms`: until the last byte.
@@ -110,6 +112,7 @@ impl<'a> Line<'a> {
             tries: 0,
             retry_skipped: None,
             hedged: None,
+            injected: None,
             endpoint: None,
             duration: Duration::ZERO,
             head: None,
@@ -145,6 +148,9 @@ impl<'a> Line<'a> {
         }
         if let Some(fate) = self.hedged {
             object.word(key!("hedged"), fate);
+        }
+        if let Some(what) = self.injected {
+            object.word(key!("injected"), what);
         }
         if let Some(endpoint) = self.endpoint {
             object.address(key!("endpoint"), endpoint);
