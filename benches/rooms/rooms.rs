@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderName;
 use outrider::clock;
 use outrider::endpoint::Cluster;
 use outrider::http::Trail;
@@ -13,8 +15,10 @@ use outrider::policy::bulkhead;
 use outrider::policy::correlation;
 use outrider::policy::deadline;
 use outrider::policy::eject;
+use outrider::policy::fault;
 use outrider::policy::hedge;
 use outrider::policy::idempotency;
+use outrider::policy::limit;
 use outrider::policy::overload;
 use outrider::policy::retry;
 use outrider::telemetry::BuildInfo;
@@ -32,7 +36,14 @@ pub const TOGETHER: &str = "all together";
 pub const ALL: &[(&str, fn() -> Figure)] = &[
     ("correlation", || cost(correlation, 1, terms)),
     ("overload", || cost(overload, 1, terms)),
+    ("fault", || cost(fault, 1, terms)),
     ("deadline", || cost(deadline, 1, terms)),
+    ("limit", || cost(|| limit(Vec::new()), 1, terms)),
+    ("limit by key", || {
+        let tenant = HeaderName::from_static("x-tenant");
+        let per = limit::config::Selector::Header(tenant);
+        cost(move || limit(vec![per.clone()]), 1, terms)
+    }),
     ("bulkhead", || cost(|| bulkhead(None), 1, terms)),
     ("bulkhead found", || {
         cost(
@@ -102,6 +113,43 @@ fn overload() -> overload::OverloadLayer {
         worker: 0,
         settings: overload::Settings::default(),
         priority: overload::Priority::default(),
+    }))
+}
+
+/// An injection that is running, and meets none of the bench's calls.
+fn fault() -> fault::FaultLayer {
+    let settings = fault::Settings {
+        mode: Mode::Enforce,
+        delay: Some(Duration::from_millis(1)),
+        abort: None,
+        reset: false,
+        bandwidth: None,
+        share: 1e-15,
+        until: clock::unix() + Duration::from_secs(3600),
+        stop_when: None,
+    };
+    let metrics = fault::metrics::Metrics::new(&telemetry(), "u", "*");
+    let injection = fault::Injection::new("u", "*", settings, metrics);
+    fault::FaultLayer::new(Some(injection))
+}
+
+/// A limit that the bench does not reach.
+fn limit(per: Vec<limit::config::Selector>) -> limit::LimitLayer {
+    let telemetry = telemetry();
+    let settings = limit::Settings {
+        rate: limit::config::Rate::per_second(1_000_000),
+        burst: 1_000_000,
+        per,
+        ..limit::Settings::default()
+    };
+    let (mode, headers) = (settings.mode, settings.headers);
+    let keys = limit::metrics::keys(&telemetry, "u", "*");
+    let metrics = limit::metrics::Metrics::new(&telemetry, "u", "*");
+    limit::LimitLayer::new(Some(limit::Guard {
+        limiter: limit::Limiter::new("u", settings, keys, clock::now(), None),
+        mode,
+        headers,
+        metrics: Arc::new(metrics),
     }))
 }
 
@@ -178,6 +226,7 @@ fn all() -> Figure {
             .layer(correlation())
             .layer(overload())
             .layer(deadline())
+            .layer(limit(Vec::new()))
             .layer(bulkhead(None))
             .layer(idempotency())
             .layer(hedge(&cluster))

@@ -22,6 +22,7 @@ use super::prepare;
 use super::source;
 use super::worst;
 use super::worst::WorstCase;
+use crate::kit::budget::BudgetSettings;
 use crate::kit::units;
 use crate::route::machine::Pattern;
 
@@ -61,6 +62,10 @@ pub struct HopRoute {
     pub worst: WorstCase,
     /// For all calls together.
     pub load: Load,
+    /// The part of it that hedging has.
+    pub hedges: Load,
+    /// Copies of one call, the first included; `worst` has the tries of all of them.
+    pub copies: u32,
     /// For how long the caller waits for one try.
     pub patience: Duration,
 }
@@ -85,16 +90,25 @@ impl Load {
     /// that the two shares add up.
     fn of(route: &Route) -> Self {
         let retry = route.retry.as_ref().filter(|retry| retry.mode.enforces());
+        match retry.map(|retry| (retry.max, &retry.budget)) {
+            Some((max, budget)) => Self::of_hedges(route).plus(max, budget),
+            None => Self::of_hedges(route),
+        }
+    }
+
+    fn of_hedges(route: &Route) -> Self {
         let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
-        let budgets = [
-            retry.map(|retry| (retry.max, &retry.budget)),
-            hedge.map(|hedge| (hedge.max, &hedge.budget)),
-        ];
-        let used = budgets.into_iter().flatten().filter(|(max, _)| *max > 0);
-        used.fold(Self::ONE, |load, (max, budget)| Self {
-            factor: load.factor + budget.share.min(f64::from(max)),
-            extra_per_s: load.extra_per_s + budget.floor_per_s,
-        })
+        hedge.map_or(Self::ONE, |hedge| Self::ONE.plus(hedge.max, &hedge.budget))
+    }
+
+    fn plus(self, max: u32, budget: &BudgetSettings) -> Self {
+        if max == 0 {
+            return self;
+        }
+        Self {
+            factor: self.factor + budget.share.min(f64::from(max)),
+            extra_per_s: self.extra_per_s + budget.floor_per_s,
+        }
     }
 
     /// This load, sent through `next`.
@@ -128,6 +142,16 @@ impl Hop {
         let loads = self.routes.iter().map(|route| route.load);
         loads.fold(Load::ONE, Load::larger)
     }
+
+    fn hedges(&self) -> Load {
+        let loads = self.routes.iter().map(|route| route.hedges);
+        loads.fold(Load::ONE, Load::larger)
+    }
+
+    fn copies(&self) -> u32 {
+        let copies = self.routes.iter().map(|route| route.copies);
+        copies.max().unwrap_or(1)
+    }
 }
 
 impl Chain {
@@ -146,18 +170,38 @@ impl Chain {
         loads.fold(Load::ONE, Load::through)
     }
 
-    /// Tries for one call if one hop only retries it.
+    /// Tries for one call if one hop only retries it: whichever makes the most of it. A hedge is nobody's retry, and each
+    /// hop sends its own.
     #[must_use]
     pub fn worst_of_one(&self) -> u64 {
-        let tries = self.hops.iter().map(|hop| u64::from(hop.tries()));
-        tries.max().unwrap_or(1)
+        let with = |retries: usize| {
+            let factors = self.hops.iter().enumerate().map(|(at, hop)| {
+                let alone = if at == retries {
+                    hop.tries()
+                } else {
+                    hop.copies()
+                };
+                u64::from(alone)
+            });
+            factors.fold(1, u64::saturating_mul)
+        };
+        (0..self.hops.len()).map(with).max().unwrap_or(1)
     }
 
     /// Load if one hop only retries each call.
     #[must_use]
     pub fn load_of_one(&self) -> Load {
-        let loads = self.hops.iter().map(Hop::load);
-        loads.fold(Load::ONE, Load::larger)
+        let with = |retries: usize| {
+            let loads = self.hops.iter().enumerate().map(|(at, hop)| {
+                if at == retries {
+                    hop.load()
+                } else {
+                    hop.hedges()
+                }
+            });
+            loads.fold(Load::ONE, Load::through)
+        };
+        (0..self.hops.len()).map(with).fold(Load::ONE, Load::larger)
     }
 }
 
@@ -310,6 +354,8 @@ impl Way {
             name: route.name.clone(),
             worst: worst::worst_case(route),
             load: Load::of(route),
+            hedges: Load::of_hedges(route),
+            copies: worst::copies(route),
             patience: patience(route),
         };
         let mut routes: Vec<HopRoute> = self

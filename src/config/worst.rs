@@ -31,7 +31,6 @@ pub fn worst_case(route: &Route) -> WorstCase {
     let total = route.deadline.total;
     // Each copy is retried by itself.
     let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
-    let copies = hedge.map_or(1, |hedge| hedge.max.saturating_add(1));
     let uncut = match hedge.map(|hedge| (hedge.after, hedge.max)) {
         // The last copy may be the last to fail.
         Some((hedge::After::Fixed(after), max)) => {
@@ -42,10 +41,16 @@ pub fn worst_case(route: &Route) -> WorstCase {
         None => uncut,
     };
     WorstCase {
-        tries: tries.saturating_mul(copies),
+        tries: tries.saturating_mul(copies(route)),
         latency: uncut.map_or(total, |uncut| uncut.min(total)),
         uncut,
     }
+}
+
+/// Copies of one call at most, the first included.
+pub(super) fn copies(route: &Route) -> u32 {
+    let hedge = route.hedge.as_ref().filter(|hedge| hedge.mode.enforces());
+    hedge.map_or(1, |hedge| hedge.max.saturating_add(1))
 }
 
 /// The longest that so many waits can take together. `Retry-After` may ask for more and is capped by the deadline only.

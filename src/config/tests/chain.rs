@@ -115,6 +115,16 @@ fn copies_multiply_too_and_have_a_budget_of_their_own() {
 }
 
 #[test]
+fn hedges_multiply_at_every_hop() {
+    let hop = "upstream: next.shop\nretry: { max: 1, budget: { share: 20%, floor: 0/s } }\nhedge: { budget: 5% }\n";
+    let found = chained(&[hop, hop]);
+    assert_eq!(found.worst(), 16, "2 copies x 2 tries, twice");
+    assert_eq!(found.worst_of_one(), 8, "copies at both, tries at one");
+    assert!(close(found.load(), 1.25 * 1.25, 0.0));
+    assert!(close(found.load_of_one(), 1.25 * 1.05, 0.0));
+}
+
+#[test]
 fn what_does_not_retry_does_not_multiply() {
     for off in ["retry: off", "retry: { mode: shadow }"] {
         let hop = format!("upstream: next.shop\n{off}\n");
