@@ -102,7 +102,9 @@ fn head() -> Parts {
         .header("accept", "application/json")
         .header("accept-encoding", "gzip, br")
         .header("authorization", "Bearer 0123456789abcdef0123456789abcdef")
-        .header("x-tenant", "acme");
+        .header("x-tenant", "acme")
+        // Every head that reaches the rooms has it: the listener adds it.
+        .header("via", "1.1 outrider");
     request.body(()).expect("a valid request").into_parts().0
 }
 
