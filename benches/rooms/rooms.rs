@@ -225,6 +225,7 @@ fn all() -> Figure {
         ServiceBuilder::new()
             .layer(correlation())
             .layer(overload())
+            .layer(fault())
             .layer(deadline())
             .layer(limit(Vec::new()))
             .layer(bulkhead(None))

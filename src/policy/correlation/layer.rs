@@ -6,7 +6,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
-use http::HeaderValue;
 use opentelemetry::trace::TraceFlags;
 use opentelemetry::trace::TraceId;
 use pin_project_lite::pin_project;
@@ -18,6 +17,7 @@ use crate::http::Fault;
 use crate::http::Outcome;
 use crate::http::ResponseBody;
 use crate::http::TraceMark;
+use crate::http::Trail;
 use crate::policy::correlation;
 use crate::policy::correlation::Settings;
 use crate::policy::correlation::machine::Origin;
@@ -87,20 +87,20 @@ where
             trace_id: ids.trace_id.to_bytes(),
             flags: ids.flags.to_u8(),
         }));
-        *call.trail.request_id.borrow_mut() = Some(ids.request_id.clone());
+        *call.trail.request_id.borrow_mut() = Some(ids.request_id);
         CorrelationFuture {
-            request_id: ids.request_id,
+            trail: Rc::clone(&call.trail),
             inner: self.inner.call(call),
         }
     }
 }
 
 pin_project! {
-    /// A call on its way, and the identifier for its response.
+    /// A call on its way, and the trail that has the identifier for its response.
     pub struct CorrelationFuture<F> {
         #[pin]
         inner: F,
-        request_id: HeaderValue,
+        trail: Rc<Trail>,
     }
 }
 
@@ -110,8 +110,8 @@ impl<F: Future<Output = Outcome>> Future for CorrelationFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
         let mut outcome = ready!(this.inner.poll(cx));
-        if let Ok(response) = &mut outcome {
-            correlation::stamp_response(response.headers_mut(), this.request_id);
+        if let (Ok(response), Some(id)) = (&mut outcome, &*this.trail.request_id.borrow()) {
+            correlation::stamp_response(response.headers_mut(), id);
         }
         Poll::Ready(outcome)
     }
