@@ -63,6 +63,53 @@ fn asctime(text: &str) -> Option<i64> {
     seconds(digits(rest.get(16..)?, 4)?, month, day, rest.get(7..15)?)
 }
 
+/// A moment as an IMF-fixdate, the only form to write (RFC 9110 section 5.6.7). Outside of the years 1 to 9999: the nearest
+/// that has a form.
+#[must_use]
+pub fn write(unix: i64) -> [u8; 29] {
+    // 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
+    let unix = unix.clamp(-62_135_596_800, 253_402_300_799);
+    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    // 1970-01-01 was a Thursday.
+    let day_name = DAYS[(days + 4).rem_euclid(7) as usize].as_bytes();
+    let month_name = MONTHS[(month - 1) as usize].as_bytes();
+    let mut text = *b"DDD, 00 MMM 0000 00:00:00 GMT";
+    text[..3].copy_from_slice(&day_name[..3]);
+    text[8..11].copy_from_slice(month_name);
+    let fields = [
+        (5, 2, day),
+        (12, 4, year),
+        (17, 2, second / 3600),
+        (20, 2, second / 60 % 60),
+        (23, 2, second % 60),
+    ];
+    for (at, width, mut number) in fields {
+        for digit in text[at..at + width].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    text
+}
+
+// Year, month and day of the days since 1970-01-01; the way back of `days_from_epoch`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + next, month, day)
+}
+
 fn spaces_at(text: &str, places: [usize; 3]) -> bool {
     places
         .iter()

@@ -308,7 +308,7 @@ fn walk_budget_a_storm_gets_no_more_than_the_share_of_any_window() {
             let end = *begin + answered;
             let got = retries
                 .iter()
-                .filter(|at| (*begin..end).contains(at))
+                .filter(|at| (*begin..end).contains::<Instant>(at))
                 .count();
             let last = retries.iter().rfind(|at| **at < end).unwrap_or(begin);
             let paid = requests

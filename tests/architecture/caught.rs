@@ -70,8 +70,8 @@ fn catches_a_room_that_names_another() {
 fn catches_a_room_of_another_shape() {
     let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     caught(&room_shape("retry", &names(ROOM_FILES)), &[]);
-    let with_tests = [ROOM_FILES, &["tests"]].concat();
-    caught(&room_shape("retry", &names(&with_tests)), &[]);
+    let with_folders = [ROOM_FILES, &["layer", "machine", "tests"]].concat();
+    caught(&room_shape("retry", &names(&with_folders)), &[]);
     caught(
         &room_shape("retry", &names(&ROOM_FILES[1..])),
         &["lacks config.rs"],
@@ -105,6 +105,20 @@ fn catches_an_impure_machine() {
         &plant(
             machine,
             "use crate::kit::budget::Budget;\nuse super::config::Settings;\n// tokio_util::",
+        ),
+        &[],
+    );
+    let part = "src/policy/retry/machine/part.rs";
+    caught(&plant(part, "use std::fs::read;"), &["`std::fs`"]);
+    caught(&plant(part, "use http::Method;"), &["`http`"]);
+    caught(
+        &plant(part, "use crate::policy::breaker::machine::Breaker;"),
+        &["`policy::breaker::machine::Breaker`"],
+    );
+    caught(
+        &plant(
+            part,
+            "use super::other::Part;\nuse super::super::config::Settings;\nuse crate::kit::date;",
         ),
         &[],
     );

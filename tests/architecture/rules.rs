@@ -152,8 +152,8 @@ pub fn room_shape(room: &str, files: &[String]) -> Vec<String> {
     let missing = ROOM_FILES
         .iter()
         .filter(|name| !files.iter().any(|f| f == *name));
-    // Tests that do not fit one file go on in the folder of their module.
-    let known = |f: &str| ROOM_FILES.contains(&f) || f == "tests";
+    // What does not fit one file goes on in the folder of its module.
+    let known = |f: &str| ROOM_FILES.contains(&f) || matches!(f, "layer" | "machine" | "tests");
     let extra = files.iter().filter(|f| !known(f));
     missing
         .map(|name| format!("src/policy/{room}/ lacks {name}"))
@@ -174,7 +174,8 @@ fn is_test(f: &File) -> bool {
 /// A machine decides from its arguments alone, so that a test can walk it through a year in a millisecond.
 pub fn purity(f: &File, packages: &[String]) -> Vec<String> {
     let is_kit = f.path.starts_with("src/kit/");
-    if is_test(f) || !(is_kit || f.path.ends_with("/machine.rs")) {
+    let is_machine = f.path.ends_with("/machine.rs") || f.path.contains("/machine/");
+    if is_test(f) || !(is_kit || is_machine) {
         return Vec::new();
     }
     let mut faults = Vec::new();
@@ -195,7 +196,9 @@ pub fn purity(f: &File, packages: &[String]) -> Vec<String> {
         }
     }
     let own = module(&f.path);
-    let home = &own[..own.len() - 1];
+    // A machine's own room: what stands around it, or around the folder in which it goes on.
+    let machine = own.iter().rposition(|part| part == "machine");
+    let home = &own[..machine.unwrap_or(own.len() - 1)];
     for (line, path) in paths(f) {
         let in_kit = path.first().is_some_and(|top| top == "kit");
         if !in_kit && (is_kit || home.is_empty() || !path.starts_with(home)) {

@@ -1,6 +1,7 @@
 //! The three forms of a date, and what is none.
 
 use crate::kit::date::parse;
+use crate::kit::date::write;
 use crate::kit::walk;
 
 // The date of RFC 9110 section 5.6.7, in its three forms.
@@ -112,5 +113,21 @@ fn walk_broken_dates_never_panic() {
                 assert!((-1..=9999).contains(&years), "{text}: {unix}");
             }
         }
+    });
+}
+
+#[test]
+fn a_date_is_written_as_it_is_read() {
+    assert_eq!(write(UNIX), *FORMS[0].as_bytes().first_chunk().unwrap());
+    assert_eq!(write(0), *b"Thu, 01 Jan 1970 00:00:00 GMT");
+    assert_eq!(write(951_868_799), *b"Tue, 29 Feb 2000 23:59:59 GMT");
+    assert_eq!(write(4_107_542_400), *b"Mon, 01 Mar 2100 00:00:00 GMT");
+    assert_eq!(write(i64::MIN), *b"Mon, 01 Jan 0001 00:00:00 GMT");
+    assert_eq!(write(i64::MAX), *b"Fri, 31 Dec 9999 23:59:59 GMT");
+    walk::seeds(|draws| {
+        let unix = draws.below(253_402_300_800).cast_signed();
+        let text = write(unix);
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!(parse(text, 0), Some(unix), "{text}");
     });
 }
