@@ -25,6 +25,7 @@ use crate::http::ResponseBody;
 use crate::kit::mode::Mode;
 use crate::policy::breaker;
 use crate::policy::bulkhead;
+use crate::policy::cache;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub overload: Option<overload::Gate>,
     /// Faults made on purpose; `None` is off.
     pub fault: Option<Arc<fault::Injection>>,
+    /// The cache, and how this route uses it; `None` is off.
+    pub cache: Option<Arc<cache::Guard>>,
     /// `timeout` of the route.
     pub deadline: deadline::Settings,
     /// Counts what ran out of time.
@@ -86,10 +89,12 @@ pub type Stack = Observe<
     correlation::Correlation<
         overload::Admit<
             fault::Inject<
-                deadline::Deadline<
-                    limit::Limited<
-                        bulkhead::Bounded<
-                            idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>,
+                cache::Cache<
+                    deadline::Deadline<
+                        limit::Limited<
+                            bulkhead::Bounded<
+                                idempotency::Idempotency<hedge::Hedge<retry::Retry<OneTry>>>,
+                            >,
                         >,
                     >,
                 >,
@@ -117,6 +122,8 @@ pub fn build(parts: Parts) -> Stack {
         .layer(overload::OverloadLayer::new(parts.overload))
         // Outside whatever protects a call, so that none of it is blamed or fooled; inside correlation, to be found in the log.
         .layer(fault::FaultLayer::new(parts.fault))
+        // Outside whatever may refuse or fail, so that a hit uses up nothing and a stale answer can stand in for an error.
+        .layer(cache::CacheLayer::new(parts.cache))
         // Outside retry: the time of a call is that of all its tries and the waits between them. Reads what the hops before
         // us say of time and retries, so that all inside know it.
         .layer(deadline::DeadlineLayer::new(

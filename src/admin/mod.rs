@@ -15,6 +15,7 @@ pub use mask::mask;
 pub use orders::Action;
 pub use orders::Declined;
 pub use orders::Order;
+pub use orders::Purge;
 pub use server::AdminHandle;
 pub use server::start;
 
@@ -42,6 +43,8 @@ pub struct Sources {
     pub upstreams: Source,
     /// The faults that are injected.
     pub faults: Source,
+    /// What is kept of answers, and how often it helped.
+    pub cache: Source,
     /// Does what an operator orders.
     pub obey: Obey,
 }

@@ -39,7 +39,7 @@ const FOREIGN: [&str; 10] = [
 ];
 
 /// Every order and what it does, for the index.
-pub(super) const ORDERS: [(&str, &str); 5] = [
+pub(super) const ORDERS: [(&str, &str); 6] = [
     (
         "/breaker/open",
         "hold breakers open:   ?upstream=NAME [&route=ROUTE] [&for=10m]",
@@ -60,7 +60,17 @@ pub(super) const ORDERS: [(&str, &str); 5] = [
         "/faults/resume",
         "let stopped ones go on until their end: all, or ?upstream=NAME",
     ),
+    (
+        "/cache/purge",
+        "remove what is kept, or make it stale: ?url=URL, ?tag=TAG or ?all [&soft]",
+    ),
 ];
+
+/// The longest tag, and the longest URL, that is looked for.
+const NAME_MAX: usize = 8 << 10;
+
+/// Parameters that may stand by themselves.
+const FLAGS: [&str; 2] = ["all", "soft"];
 
 /// What an operator wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +93,24 @@ pub enum Order {
         /// The upstream's name in the policy; `None`: all.
         upstream: Option<String>,
     },
+    /// Remove what the cache keeps.
+    Purge {
+        /// Of it, what.
+        what: Purge,
+        /// Leave it there as stale: the next call asks whether it still holds, and it can still stand in for an error.
+        soft: bool,
+    },
+}
+
+/// What to purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// All that is kept for one URL, whatever it varies on and whoever it is for.
+    Url(String),
+    /// All whose upstream gave it this tag.
+    Tag(String),
+    /// Everything.
+    All,
 }
 
 /// What to do with breakers.
@@ -149,6 +177,9 @@ pub(super) fn is_order(path: &str) -> bool {
 pub(super) fn read(asked: &Asked<'_>) -> Result<Order, Declined> {
     refuse_foreign(asked)?;
     let mut given = Given::parse(asked.uri.query().unwrap_or_default())?;
+    if asked.uri.path() == "/cache/purge" {
+        return purge(given);
+    }
     let action = match asked.uri.path() {
         "/breaker/open" => Action::Open,
         "/breaker/close" => Action::Close,
@@ -178,6 +209,47 @@ pub(super) fn read(asked: &Asked<'_>) -> Result<Order, Declined> {
         route,
         lasting,
     })
+}
+
+fn purge(mut given: Given) -> Result<Order, Declined> {
+    let all = given.flag("all")?;
+    let soft = given.flag("soft")?;
+    let what = match (given.take("url"), given.take("tag"), all) {
+        (Some(url), None, false) => Purge::Url(url_to_purge(url)?),
+        (None, Some(tag), false) => Purge::Tag(tag_to_purge(tag)?),
+        (None, None, true) => Purge::All,
+        _ => {
+            return Err(bad(
+                "exactly one of `url`, `tag` and `all` says what to purge",
+            ));
+        }
+    };
+    given.end(&["url", "tag", "all", "soft"])?;
+    Ok(Order::Purge { what, soft })
+}
+
+fn url_to_purge(text: String) -> Result<String, Declined> {
+    let uri: Option<Uri> = text.parse().ok().filter(|_| text.len() <= NAME_MAX);
+    let is_whole = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri
+                .authority()
+                .is_some_and(|authority| !authority.as_str().contains('@'))
+    });
+    if is_whole {
+        Ok(text)
+    } else {
+        Err(bad(
+            "`url` must be a whole URL, as the application calls it: http://payments.shop/rates",
+        ))
+    }
+}
+
+fn tag_to_purge(text: String) -> Result<String, Declined> {
+    if text.len() > NAME_MAX || text.contains([' ', ',']) {
+        return Err(bad("`tag` is one tag, without spaces and commas"));
+    }
+    Ok(text)
 }
 
 fn lasting(text: &str) -> Result<Duration, Declined> {
@@ -237,7 +309,8 @@ impl Given {
     fn parse(query: &str) -> Result<Self, Declined> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let alone = if FLAGS.contains(&part) { "true" } else { "" };
+            let (name, value) = part.split_once('=').unwrap_or((part, alone));
             let pair = decode(name).zip(decode(value));
             let (name, value) =
                 pair.ok_or_else(|| bad(format!("`{part}` is not percent-encoded UTF-8")))?;
@@ -255,6 +328,14 @@ impl Given {
     fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(at).1)
+    }
+
+    fn flag(&mut self, name: &str) -> Result<bool, Declined> {
+        match self.take(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(bad(format!("`{name}` is {other}; it is true or false"))),
+        }
     }
 
     // What is left was misspelt: an order that is only half understood is not obeyed.

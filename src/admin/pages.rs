@@ -26,13 +26,14 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Every page and what it is for, in the order of the index.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("/live", "200 while the process runs"),
     ("/ready", "200 while requests are served, else 503 and why"),
     ("/metrics", "metrics in the OpenMetrics text format"),
     ("/config", "the effective policy, secrets masked"),
     ("/upstreams", "breakers and endpoints as they stand now"),
     ("/faults", "faults injected on purpose, and until when"),
+    ("/cache", "what is kept, and how often it answered"),
     ("/", "this list"),
 ];
 
@@ -106,6 +107,7 @@ fn page(state: &AdminState, path: &str) -> Page {
         }
         "/faults" => json_page(StatusCode::OK, &(state.sources.faults)()),
         "/upstreams" => json_page(StatusCode::OK, &(state.sources.upstreams)()),
+        "/cache" => json_page(StatusCode::OK, &(state.sources.cache)()),
         _ => respond(StatusCode::OK, TEXT_TYPE, index()),
     }
 }

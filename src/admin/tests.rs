@@ -20,6 +20,7 @@ use crate::endpoint::health;
 use crate::kit::walk;
 use crate::policy::breaker;
 use crate::policy::bulkhead;
+use crate::policy::cache;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
@@ -78,14 +79,13 @@ fn admin() -> Admin {
                 json!([{ "name": "pay", "breaker": "closed" }])
             }),
             faults: Box::new(|| json!([{ "upstream": "pay", "state": "running" }])),
+            cache: Box::new(|| json!({ "entries": 7 })),
             obey: Box::new(|order, _| match order {
                 Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
                     http::StatusCode::NOT_FOUND,
                     "no such upstream",
                 )),
-                order @ (Order::Breaker { .. } | Order::Faults { .. }) => {
-                    Ok(json!({ "obeyed": format!("{order:?}") }))
-                }
+                order => Ok(json!({ "obeyed": format!("{order:?}") })),
             }),
         },
     );
@@ -221,6 +221,7 @@ fn the_index_names_every_page() {
         "/upstreams",
         "/faults",
         "/faults/stop",
+        "/cache",
     ] {
         assert!(index.body.contains(page), "{page}");
         let mut with_query = admin.get(&format!("{page}?x=1"));
@@ -420,6 +421,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = telemetry.upstream("pay");
     let _ = correlation::metrics::Metrics::new(&telemetry);
     let _ = deadline::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = cache::metrics::Metrics::new(&telemetry, "pay", "*");
+    let _ = cache::metrics::StoreMetrics::new(&telemetry);
     let _ = idempotency::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = hedge::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");

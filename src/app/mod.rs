@@ -5,6 +5,7 @@
 
 mod door;
 mod faults;
+mod kept;
 mod memory;
 mod orders;
 mod probes;
@@ -233,6 +234,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
         .map_err(StartError::system("the control runtime"))?;
     let shared = share(policy, effective, &options, &sockets, &telemetry, &runtime);
     keep_gauges(&shared);
+    kept::keep_gauges(&shared);
     let log = AccessLog::start(options.access_log, telemetry.process.log_dropped.clone())
         .map_err(StartError::system("the access log"))?;
     let drain = Drain::default();
@@ -341,7 +343,8 @@ fn keep_gauges(shared: &Arc<Shared>) {
 }
 
 fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
-    let [of_config, of_upstreams, of_faults, of_orders] = [(); 4].map(|()| Arc::clone(shared));
+    let [of_config, of_upstreams, of_faults, of_cache, of_orders] =
+        [(); 5].map(|()| Arc::clone(shared));
     AdminState::new(
         Arc::clone(&shared.telemetry),
         admin::Sources {
@@ -353,6 +356,7 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
                 serde_json::Value::Array(all)
             }),
             faults: Box::new(move || of_faults.tree.load().faults.describe()),
+            cache: Box::new(move || kept::describe(&of_cache)),
             obey: Box::new(move |order, who| orders::obey(&of_orders, order, who)),
         },
     )

@@ -15,6 +15,7 @@ use crate::admin::Declined;
 use crate::admin::Order;
 use crate::app::Shared;
 use crate::app::faults;
+use crate::app::kept;
 use crate::app::tree::Tree;
 use crate::app::upstream::Live;
 use crate::app::upstream::same_machine;
@@ -191,6 +192,7 @@ pub fn obey(shared: &Shared, order: Order, who: SocketAddr) -> Result<Value, Dec
             route,
             lasting,
         } => breaker(shared, action, (upstream, route), lasting, who),
+        Order::Purge { what, soft } => kept::purge(shared, &what, soft, who),
         Order::Faults { go_on, upstream } => faults::obey(shared, go_on, upstream.as_deref(), who),
     }
 }

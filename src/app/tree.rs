@@ -23,6 +23,7 @@ use crate::config::Upstream;
 use crate::endpoint::discover::Resolver;
 use crate::http::Fault;
 use crate::http::Reason;
+use crate::policy::cache::Store;
 use crate::route::machine::Pattern;
 use crate::telemetry::Telemetry;
 
@@ -63,6 +64,8 @@ pub struct Tree {
     pub faults: Faults,
     /// What operators hold breakers at; the same for all trees of a process.
     pub forces: Arc<Forces>,
+    /// What is kept of answers; the same for all trees of a process. `None` until a policy has a cache.
+    pub store: Option<Arc<Store>>,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
 }
@@ -86,12 +89,14 @@ impl Tree {
             .collect();
         order.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
         let faults = Faults::new(&policy, telemetry, before.map(|before| &before.faults));
+        let store = store(&policy, before);
         let tree = Self {
             faults,
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             policy,
             order,
             live: DashMap::new(),
+            store,
             forces: before.map_or_else(Arc::default, |before| Arc::clone(&before.forces)),
             telemetry: Arc::clone(telemetry),
             resolver: Arc::clone(resolver),
@@ -170,6 +175,7 @@ impl Tree {
             &self.policy,
             &self.telemetry,
             &self.resolver,
+            self.store.as_ref(),
             before,
         );
         self.forces.apply(&live, clock::now());
@@ -240,6 +246,21 @@ impl Tree {
             f(live.value());
         }
     }
+}
+
+/// The store there is, with the budget of this policy, or a new one if this is the first policy with a cache.
+fn store(policy: &Policy, before: Option<&Tree>) -> Option<Arc<Store>> {
+    let memory = policy.cache.memory;
+    if let Some(store) = before.and_then(|before| before.store.as_ref()) {
+        store.resize(memory);
+        return Some(Arc::clone(store));
+    }
+    let of = |upstream: &Upstream| {
+        let mut routes = upstream.routes.iter().chain([&upstream.base]);
+        routes.any(|route| route.cache.is_some())
+    };
+    let has_cache = policy.fallback.cache.is_some() || policy.upstreams.iter().any(of);
+    has_cache.then(|| Store::new(memory))
 }
 
 /// The destination that the policy of an upstream names by itself, whoever calls.

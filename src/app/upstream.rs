@@ -1,5 +1,6 @@
 //! One live upstream: the state that all its calls share, on whatever worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -33,6 +34,7 @@ use crate::policy::breaker::Breaker;
 use crate::policy::breaker::config::Scope;
 use crate::policy::bulkhead;
 use crate::policy::bulkhead::Bulkhead;
+use crate::policy::cache;
 use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::eject::Ejector;
@@ -85,6 +87,8 @@ pub struct Route {
     pub breaker: Option<(Arc<Breaker>, Mode)>,
     /// The bulkhead and this route's mode of obeying it.
     pub bulkhead: Option<(Arc<Bulkhead>, Mode)>,
+    /// The cache, and how this route uses it; `None` is off.
+    pub cache: Option<Arc<cache::Guard>>,
     /// The limit, and how this route obeys it.
     pub limit: Option<limit::Guard>,
     /// The budget that its retries are taken from.
@@ -110,6 +114,7 @@ impl Live {
         policy: &Policy,
         telemetry: &Arc<Telemetry>,
         resolver: &Arc<Resolver>,
+        store: Option<&Arc<cache::Store>>,
         before: Option<&Live>,
     ) -> Arc<Self> {
         let name = upstream.map_or(telemetry::UNMATCHED, |upstream| &upstream.name);
@@ -127,21 +132,15 @@ impl Live {
             policy.zone.clone(),
             balance::metrics::Metrics::new(telemetry, name),
         );
-        let eject = match upstream {
-            Some(upstream) => &upstream.eject,
-            None => &policy.fallback_eject,
-        };
+        let eject = upstream.map_or(&policy.fallback_eject, |upstream| &upstream.eject);
         let ejector = eject.as_ref().map(|settings| {
-            let same = before
-                .and_then(|before| before.ejector.as_ref())
-                .filter(|ejector| ejector.settings() == settings);
-            same.map_or_else(
-                || {
-                    let metrics = eject::metrics::Metrics::new(telemetry, name);
-                    Ejector::new(name.into(), settings.clone(), Arc::clone(&cluster), metrics)
-                },
-                Arc::clone,
-            )
+            let same = before.and_then(|before| before.ejector.as_ref());
+            let same = same.filter(|ejector| ejector.settings() == settings);
+            let anew = || {
+                let metrics = eject::metrics::Metrics::new(telemetry, name);
+                Ejector::new(name.into(), settings.clone(), Arc::clone(&cluster), metrics)
+            };
+            same.map_or_else(anew, Arc::clone)
         });
         let health = Probes {
             key: &key,
@@ -154,6 +153,11 @@ impl Live {
         let routes = Routes {
             name,
             telemetry,
+            store,
+            dialled: match &key.destination {
+                Destination::Dialled(address) => Some(*address),
+                Destination::Listed | Destination::Name(..) => None,
+            },
             before,
         }
         .all(upstream, &policy.fallback);
@@ -282,6 +286,7 @@ impl Live {
                     "fault": faults
                         .find(&self.name, &route.policy.name)
                         .map(|injection| injection.state().word()),
+                    "cache": route.cache.as_ref().map(|cache| cache.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                     "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),
                     "limit": route.limit.as_ref().map(|guard| guard.describe(now)),
@@ -364,12 +369,17 @@ struct Common {
     budget: Option<Arc<Budget>>,
     bulkhead: Option<Arc<Bulkhead>>,
     limiter: Option<Arc<Limiter>>,
+    /// One of them has a cache.
+    is_cached: bool,
 }
 
 /// Makes the routes of one upstream.
 struct Routes<'a> {
     name: &'a str,
     telemetry: &'a Arc<Telemetry>,
+    store: Option<&'a Arc<cache::Store>>,
+    /// Where its calls go whatever their host says.
+    dialled: Option<SocketAddr>,
     before: Option<&'a Live>,
 }
 
@@ -394,6 +404,7 @@ impl Routes<'_> {
             breaker: shared,
             budget: base_budget,
             bulkhead: room,
+            is_cached: own.iter().chain([base]).any(|route| route.cache.is_some()),
             limiter: base.limit.as_ref().map(|limit| self.limiter("*", limit)),
         };
         let mut routes: Vec<_> = own.iter().map(|route| self.one(route, &common)).collect();
@@ -428,6 +439,7 @@ impl Routes<'_> {
             policy: route.clone(),
             breaker,
             bulkhead,
+            cache: self.cache(route, common.is_cached),
             limit: self.guard(route, common.limiter.as_ref()),
             budget,
             hedger: route
@@ -477,6 +489,21 @@ impl Routes<'_> {
         }
         let metrics = bulkhead::metrics::Metrics::new(self.telemetry, self.name, route);
         Bulkhead::new(settings.clone(), metrics)
+    }
+
+    fn cache(&self, route: &config::Route, is_used: bool) -> Option<Arc<cache::Guard>> {
+        let store = Arc::clone(self.store.filter(|_| is_used)?);
+        let metrics = cache::metrics::Metrics::new(self.telemetry, self.name, &route.name);
+        let Some(settings) = route.cache.clone() else {
+            return Some(cache::Guard::watching(store, metrics));
+        };
+        Some(cache::Guard::new(
+            settings,
+            store,
+            metrics,
+            self.dialled,
+            route.deadline.total,
+        ))
     }
 
     fn guard(&self, route: &config::Route, base: Option<&Arc<Limiter>>) -> Option<limit::Guard> {

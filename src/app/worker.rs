@@ -236,6 +236,7 @@ impl Worker {
                 priority: route.policy.priority,
             }),
             fault: tree.faults.find(&live.name, name).cloned(),
+            cache: route.cache.clone(),
             deadline: route.policy.deadline.clone(),
             expiries: Arc::clone(&route.expiries),
             idempotency: keys.map(|(settings, metrics)| (settings.clone(), Arc::clone(metrics))),

@@ -5,6 +5,7 @@
 
 mod ask;
 mod breaker;
+mod cache;
 mod chain;
 mod check;
 mod demo;
@@ -81,6 +82,15 @@ Examples:
   outrider breaker auto payments.shop"
     )]
     Breaker(breaker::Command),
+    /// Purge what a running proxy keeps of answers, or look at it
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  outrider cache purge --tag sku-4711
+  outrider cache stats"
+    )]
+    Cache(cache::Command),
     /// Look at the faults that a running proxy injects, or stop them
     #[command(
         subcommand,
@@ -125,6 +135,7 @@ impl Command {
             Command::Policy(command) => policy::run(&command),
             Command::Breaker(command) => breaker::run(&command),
             Command::Fault(command) => fault::run(&command),
+            Command::Cache(command) => cache::run(&command),
             Command::Schema(args) => schema::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Version(args) => version::run(&args),

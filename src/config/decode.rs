@@ -183,6 +183,7 @@ impl Decoder<'_> {
             Value::Off => accepted.is_empty(),
             Value::Block(block) => accepted.is_empty() && block.is_off(),
             Value::Word(word) => accepted.contains(word),
+            Value::Flag(flag) => accepted.contains(&if *flag { "true" } else { "false" }),
             _ => false,
         };
         if fine {
@@ -190,6 +191,7 @@ impl Decoder<'_> {
         }
         let named = match value {
             Value::Word(word) => format!("`{}: {word}`", key.name),
+            Value::Flag(flag) => format!("`{}: {flag}`", key.name),
             _ => format!("`{}`", key.name),
         };
         let can_be_off = match key.kind {
@@ -199,11 +201,16 @@ impl Decoder<'_> {
             }
             _ => false,
         };
-        if matches!(value, Value::Word("global")) {
+        let alone = match value {
+            Value::Word("global") => Some("with `scope: pod` each pod counts for itself"),
+            Value::Flag(true) => Some("with `shared: false` each pod keeps its own"),
+            _ => None,
+        };
+        if let Some(hint) = alone {
             let message = format!(
                 "{named} needs the shared tier (`redis`), which this version of outrider does not have yet"
             );
-            let hint = "with `scope: pod` each pod counts for itself".to_owned();
+            let hint = hint.to_owned();
             self.sink.add(code::NOT_ENFORCED, at, message, Some(hint));
             return;
         }

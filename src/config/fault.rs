@@ -213,6 +213,12 @@ codes! {
     WORKS_FOR_NOBODY = "OR062", Warn, "caller that gives up before its callee";
     /// A setting of the balance that makes no difference.
     IDLE_BALANCE = "OR070", Warn, "balance that makes no difference";
+    /// One caller may be given what was made for another.
+    SHARED_CREDENTIALS = "OR080", Warn, "cache of credentialed answers not keyed per principal";
+    /// A cache that keeps nothing, or a part of it that does nothing.
+    IDLE_CACHE = "OR081", Warn, "cache that does nothing";
+    /// Two times of a cache that do not go together.
+    ODD_TTL = "OR082", Warn, "cache times at odds";
 }
 
 /// A file as faults show it.

@@ -28,6 +28,7 @@ use crate::http::hops;
 use crate::kit::fields::Fields;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
+use crate::policy::cache::config as cache;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::fault::config as fault;
@@ -65,6 +66,11 @@ pub(crate) fn policy(
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
         overload: built.root.block("overload").map(overload::Settings::lift),
         hops: built.root.block("hops").map(hops::Settings::lift),
+        cache: built
+            .root
+            .block("cache")
+            .map(cache::StoreSettings::lift)
+            .unwrap_or_default(),
         access_log: built
             .root
             .block("telemetry")
@@ -183,6 +189,7 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             .block("timeout")
             .map(deadline::Settings::lift)
             .unwrap_or_default(),
+        cache: merged.block("cache").map(cache::Settings::lift),
         limit: merged.block("limit").map(|block| limit::Settings {
             own: block.written_by(rank::ROUTE),
             ..limit::Settings::lift(block)

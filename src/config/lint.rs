@@ -2,6 +2,7 @@
 
 mod balance;
 mod bulkhead;
+mod cache;
 mod fault;
 mod health;
 mod hedge;
@@ -64,6 +65,7 @@ pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     policy(&built.fallback, sink);
     ejection(&built.fallback, sink);
     balance::run(built, around, sink);
+    cache::run(built, sink);
     for upstream in &built.upstreams {
         self::upstream(upstream, sink);
     }
@@ -226,6 +228,7 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
 
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
     for key in [
+        "cache",
         "limit",
         "retry",
         "breaker",

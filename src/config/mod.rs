@@ -34,6 +34,7 @@ use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
+use crate::policy::cache::config as cache;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::fault::config as injection;
@@ -84,6 +85,8 @@ pub struct Policy {
     pub overload: Option<overload::Settings>,
     /// What hops tell each other; `None` is off.
     pub hops: Option<hops::Settings>,
+    /// The store that all caches of this process share.
+    pub cache: cache::StoreSettings,
     /// Whether one JSON line a request is written (`telemetry.log`).
     pub access_log: bool,
     /// Sixteen hex digits naming the source text; equal text gives an equal revision on every machine.
@@ -192,6 +195,8 @@ pub struct Route {
     pub idempotency: Option<idempotency::Settings>,
     /// `hedge`; `None` is off.
     pub hedge: Option<hedge::Settings>,
+    /// `cache`; `None` is off.
+    pub cache: Option<cache::Settings>,
     /// `limit`; `None` is off. A route that changes any field except `mode` has one of its own.
     pub limit: Option<limit::Settings>,
     /// `breaker`; `None` is off. `scope` says whose machine: a route that changes any breaker field except `mode` always

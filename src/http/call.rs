@@ -110,6 +110,10 @@ pub struct Trail {
     pub idempotent: Cell<bool>,
     /// What became of a second copy; `hedged` in the log. Set by the hedge room.
     pub hedged: Cell<Option<&'static str>>,
+    /// What the cache did with the call; `cache` in the log. Set by the cache room.
+    pub cache: Cell<Option<&'static str>>,
+    /// Why the answer was not kept, or what it stands in for; `cache_why` in the log. Set by the cache room.
+    pub cache_why: Cell<Option<&'static str>>,
     /// Another copy answered first, so nobody waits for this one any more. Set by the hedge room before it drops it.
     pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.
@@ -144,6 +148,8 @@ impl Trail {
             refusal: RefCell::new(None),
             idempotent: Cell::new(false),
             hedged: Cell::new(None),
+            cache: Cell::new(None),
+            cache_why: Cell::new(None),
             cut: Cell::new(false),
             copy_of: None,
         }
@@ -181,6 +187,8 @@ impl Trail {
             refusal: RefCell::new(None),
             idempotent: self.idempotent.clone(),
             hedged: Cell::new(None),
+            cache: Cell::new(None),
+            cache_why: Cell::new(None),
             cut: Cell::new(false),
             copy_of: Some(Rc::clone(self)),
         })

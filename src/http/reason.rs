@@ -100,6 +100,8 @@ reasons! {
     TryTimeout = "try_timeout", 504, "The upstream did not answer within the time of one try.";
     /// The whole call took longer than `timeout`.
     Deadline = "deadline", 504, "The call did not finish within its timeout.";
+    /// The client wanted an answer from the cache alone (`only-if-cached`, RFC 9111 section 5.2.1.7), and there is none.
+    OnlyIfCached = "only_if_cached", 504, "Nothing suitable is cached, and the request asks for nothing else.";
     /// The response stopped part-way: reset or closed by the upstream.
     ResponseAborted = "response_aborted", 502, "The upstream ended the response part-way.";
     /// The response stopped flowing for longer than `timeout.idle`.

@@ -7,6 +7,8 @@ pub mod correlation;
 pub mod fault;
 pub mod overload;
 
+pub mod cache;
+
 pub mod deadline;
 pub mod limit;
 

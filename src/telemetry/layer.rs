@@ -348,6 +348,8 @@ impl Record {
             retry_skipped: self.trail.retry_skipped.get(),
             hedged: self.trail.hedged.get(),
             injected: self.trail.injected.get(),
+            cache: self.trail.cache.get(),
+            cache_why: self.trail.cache_why.get(),
             endpoint: self.trail.endpoint.get(),
             duration,
             head: self.trail.head_after.get(),

@@ -131,6 +131,18 @@ fn an_order_is_understood_whole_or_not_at_all() {
         ("/breaker/open?upstream=%ff", "percent-encoded"),
         ("/breaker/open?upstream=a%0ab", "percent-encoded"),
         ("/breaker/auto?upstream=a&for=1m", "no meaning"),
+        ("/cache/purge", "exactly one of"),
+        ("/cache/purge?soft", "exactly one of"),
+        ("/cache/purge?all=false", "exactly one of"),
+        ("/cache/purge?all&tag=a", "exactly one of"),
+        ("/cache/purge?url=http://a/&tag=a", "exactly one of"),
+        ("/cache/purge?url=/rates", "whole URL"),
+        ("/cache/purge?url=ftp://a/", "whole URL"),
+        ("/cache/purge?url=http://me@a/", "whole URL"),
+        ("/cache/purge?tag=a%20b", "one tag"),
+        ("/cache/purge?tag=", "`tag` has no value"),
+        ("/cache/purge?all=yes", "it is true or false"),
+        ("/cache/purge?tag=a&upstream=pay", "`upstream` is unknown"),
     ] {
         let reply = admin.order(target, LOCAL);
         assert_eq!(reply.status, 400, "{target}: {}", reply.body);
@@ -169,6 +181,30 @@ fn faults_are_stopped_all_or_those_of_one() {
     assert_eq!(admin.order("/faults/stop", &browser).status, 403);
     assert_eq!(admin.get("/faults").json()[0]["state"], "running");
     assert_eq!(admin.ask("POST", "/faults").status, 405);
+}
+
+#[test]
+fn a_purge_says_what_and_how() {
+    let admin = admin();
+    for (query, parts) in [
+        ("all", ["All", "soft: false"]),
+        ("all=true&soft=false", ["All", "soft: false"]),
+        ("soft&tag=sku-1", ["Tag(\\\"sku-1\\\")", "soft: true"]),
+        (
+            "url=http://pay/a%3Fb=c%26d&soft=true",
+            ["Url(\\\"http://pay/a?b=c&d\\\")", "soft: true"],
+        ),
+    ] {
+        let reply = admin.order(&format!("/cache/purge?{query}"), LOCAL);
+        let obeyed = reply.json()["obeyed"].to_string();
+        for part in parts {
+            assert!(obeyed.contains(part), "{query}: {part}: {obeyed}");
+        }
+    }
+    let from_a_page = format!("{LOCAL}origin: http://127.0.0.1:4759\r\n");
+    let reply = admin.order("/cache/purge?all", &from_a_page);
+    assert_eq!(reply.status, 403, "{}", reply.body);
+    assert_eq!(admin.get("/cache/purge?all").status, 405);
 }
 
 #[test]

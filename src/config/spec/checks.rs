@@ -11,6 +11,8 @@ use crate::endpoint::health::config::Statuses;
 use crate::http::GRPC_STATUS;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
+use crate::policy::cache::config::NEVER_NEGATIVE;
+use crate::policy::cache::config::Principal;
 use crate::policy::eject::config::parse_factor;
 use crate::policy::fault::config as fault;
 use crate::route::machine::Matcher;
@@ -67,10 +69,15 @@ pub(super) static KEY_HEADER: Check = Check {
     pattern: TOKEN,
     test: key_header,
 };
-pub(super) static SELECTOR: Check = Check {
-    name: "a selector `header:NAME`",
-    pattern: "^header:[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
-    test: selector,
+pub(super) static PRINCIPAL: Check = Check {
+    name: "a selector `header:NAME` or `cookie:NAME`",
+    pattern: "^(header|cookie):[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    test: principal,
+};
+pub(super) static NEGATIVE: Check = Check {
+    name: "a status such as `404`",
+    pattern: "^[45][0-9][0-9]$",
+    test: negative,
 };
 pub(super) static HASH_KEY: Check = Check {
     name: "a key to hash: `header:NAME`, `cookie:NAME`, `path` or `source`",
@@ -358,15 +365,31 @@ fn key_header(text: &str) -> Result<(), Unfit> {
     Ok(())
 }
 
-fn selector(text: &str) -> Result<(), Unfit> {
-    let ok = text.strip_prefix("header:").is_some_and(token);
-    ensure(ok, text, &SELECTOR).map_err(|fault| {
-        if token(text) {
-            fault.hint(format!("did you mean `header:{text}`?"))
-        } else {
-            fault
+fn principal(text: &str) -> Result<(), Unfit> {
+    ensure(Principal::parse(text).is_some(), text, &PRINCIPAL).map_err(|fault| {
+        let (kind, name) = text.split_once(':').unwrap_or(("", text));
+        match suggest::nearest(kind, ["header", "cookie"]) {
+            Some(kind) if token(name) => fault.hint(format!("did you mean `{kind}:{name}`?")),
+            _ if token(text) => fault.hint(format!("did you mean `header:{text}`?")),
+            _ => fault,
         }
     })
+}
+
+fn negative(text: &str) -> Result<(), Unfit> {
+    let status = text.parse::<u16>().ok();
+    let status = status.filter(|code| text.len() == 3 && (400..=599).contains(code));
+    let Some(status) = status else {
+        return ensure(false, text, &NEGATIVE)
+            .map_err(|fault| fault.hint("each is one status from 400 to 599"));
+    };
+    if NEVER_NEGATIVE.contains(&status) {
+        return Err(Unfit::new(format!(
+            "{status} is about one request or one moment, never about the next"
+        ))
+        .hint("404, 405, 410, 500 and 503 are among those that can be kept"));
+    }
+    Ok(())
 }
 
 fn hash_key(text: &str) -> Result<(), Unfit> {

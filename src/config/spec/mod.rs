@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod bulkhead;
+pub mod cache;
 pub mod checks;
 pub mod endpoints;
 pub mod fault;

@@ -4,6 +4,7 @@ use super::Key;
 use super::Kind;
 use super::Switch;
 use super::Table;
+use super::cache;
 use super::checks;
 use super::hops;
 use super::later;
@@ -88,11 +89,10 @@ pub static ROOT: Table = Table {
         ),
         Key::new(
             "cache",
-            Kind::Block(&later::CACHE_STORE),
+            Kind::Block(&cache::STORE),
             "",
-            "The response cache shared by all upstreams.",
-        )
-        .later(&[]),
+            "The store that all caches of this process share.",
+        ),
         Key::new(
             "redis",
             Kind::Block(&later::REDIS),

@@ -7,6 +7,7 @@ use super::Switch;
 use super::Table;
 use super::balance;
 use super::bulkhead;
+use super::cache;
 use super::checks;
 use super::endpoints;
 use super::fault;
@@ -79,11 +80,10 @@ const LIMIT: Key = Key::new(
 );
 const CACHE: Key = Key::new(
     "cache",
-    Kind::Block(&later::CACHE),
+    Kind::Block(&cache::CACHE),
     "",
-    "Answers kept and served again.",
-)
-.later(&[]);
+    "Answers kept and served again, also when the upstream fails.",
+);
 const CREDENTIAL: Key = Key::new(
     "credential",
     Kind::Block(&later::CREDENTIAL),

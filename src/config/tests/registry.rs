@@ -1,8 +1,12 @@
 //! The registry against everything that is made from it.
 
+mod others;
+
 use std::collections::BTreeSet;
 use std::fs;
 
+use self::others::OTHERS;
+use self::others::OTHERS_AT_THE_TOP;
 use super::super::Loaded;
 use super::super::fault::CATALOGUE;
 use super::super::layers::merge;
@@ -12,6 +16,7 @@ use super::super::spec::Key;
 use super::super::spec::Kind;
 use super::super::spec::Table;
 use super::super::spec::bulkhead as spec_bulkhead;
+use super::super::spec::cache as caches;
 use super::super::spec::health as health_table;
 use super::super::spec::hedge as hedges;
 use super::super::spec::limit as limit_table;
@@ -31,6 +36,7 @@ use crate::kit::units;
 use crate::listen::Limits;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
+use crate::policy::cache::config as cache;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::fault::config as fault;
@@ -190,125 +196,22 @@ fn built_in_values_are_those_of_the_code() {
         idempotency::Settings::default()
     );
     assert_eq!(
+        cache::Settings::lift(&merge(&caches::CACHE, &[])),
+        cache::Settings::default()
+    );
+    assert_eq!(
+        cache::Negative::lift(&merge(&caches::NEGATIVE, &[])),
+        cache::Negative::default()
+    );
+    assert_eq!(
+        cache::StoreSettings::lift(&merge(&caches::STORE, &[])),
+        cache::StoreSettings::default()
+    );
+    assert_eq!(
         super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
         Limits::default()
     );
 }
-
-/// A value other than the built-in one for every enforced key of an upstream.
-const OTHERS: &[(&str, &str)] = &[
-    ("priority", "low"),
-    ("endpoints", "original"),
-    ("balance.mode", "shadow"),
-    ("balance.by", "least"),
-    ("balance.hash", "cookie:sid"),
-    ("balance.bound", "170%"),
-    ("balance.slow_start", "7s"),
-    ("balance.panic", "7%"),
-    ("protocol", "tcp"),
-    ("timeout.total", "7s"),
-    ("timeout.try", "70ms"),
-    ("timeout.connect", "70ms"),
-    ("timeout.idle", "7s"),
-    ("retry.mode", "shadow"),
-    ("retry.max", "7"),
-    ("retry.budget.share", "7%"),
-    ("retry.budget.over", "7s"),
-    ("retry.budget.floor", "7/s"),
-    ("retry.backoff.base", "7ms"),
-    ("retry.backoff.max", "700ms"),
-    ("retry.backoff.jitter", "equal"),
-    (
-        "retry.when",
-        "[connect, try_timeout, 500, \"grpc:unavailable\"]",
-    ),
-    ("retry.methods", "idempotent"),
-    ("retry.replay", "7KiB"),
-    ("retry.retry_after", "off"),
-    ("idempotency.mode", "shadow"),
-    ("idempotency.header", "X-Key"),
-    ("hedge.mode", "shadow"),
-    ("hedge.after", "7ms"),
-    ("hedge.max", "2"),
-    ("hedge.budget.share", "7%"),
-    ("hedge.budget.over", "7s"),
-    ("hedge.budget.floor", "7/s"),
-    ("limit.mode", "shadow"),
-    ("limit.rps", "7"),
-    ("limit.rate", "7/m"),
-    ("limit.burst", "7"),
-    ("limit.per", "[path, \"header:x-user\"]"),
-    ("limit.keys", "7"),
-    ("limit.headers", "all"),
-    ("breaker.mode", "shadow"),
-    ("breaker.failures", "7%"),
-    ("breaker.over", "70s"),
-    ("breaker.min_calls", "7"),
-    ("breaker.slow.over", "700ms"),
-    ("breaker.slow.share", "7%"),
-    ("breaker.consecutive", "7"),
-    ("breaker.open", "7s"),
-    ("breaker.open_max", "7m"),
-    ("breaker.probes", "7"),
-    ("breaker.scope", "route"),
-    ("bulkhead.mode", "shadow"),
-    ("bulkhead.max", "7"),
-    ("bulkhead.queue", "7"),
-    ("bulkhead.wait", "70ms"),
-    ("bulkhead.adaptive.min", "7"),
-    ("bulkhead.adaptive.max", "7"),
-    ("eject.mode", "shadow"),
-    ("eject.consecutive", "7"),
-    ("eject.failures", "7%"),
-    ("eject.slow", "7x"),
-    ("eject.base", "7s"),
-    ("eject.max_share", "7%"),
-    ("fault.mode", "shadow"),
-    ("fault.delay", "7ms"),
-    ("fault.abort", "\"grpc:unavailable\""),
-    ("fault.reset", "true"),
-    ("fault.bandwidth", "7KiB"),
-    ("fault.share", "7%"),
-    ("fault.until", "2027-07-07T07:07:07Z"),
-    ("fault.stop_when", "errors > 7%"),
-    ("health.mode", "shadow"),
-    ("health.probe", "redis"),
-    ("health.get", "/other"),
-    ("health.expect", "[204]"),
-    ("health.service", "shop.v1.Orders"),
-    ("health.every", "7s"),
-    ("health.timeout", "70ms"),
-    ("health.healthy", "7"),
-    ("health.unhealthy", "7"),
-];
-
-/// The same for the top of the file.
-const OTHERS_AT_THE_TOP: &[(&str, &str)] = &[
-    ("service", "other"),
-    ("unmatched", "deny"),
-    ("zone", "eu-1a"),
-    ("listen.outbound", "7000"),
-    ("listen.explicit", "127.0.0.1:7001"),
-    ("listen.admin", "off"),
-    ("listen.limits.head", "7KiB"),
-    ("listen.limits.headers", "70"),
-    ("listen.limits.uri", "7KiB"),
-    ("listen.limits.body", "7KiB"),
-    ("listen.limits.connections", "7"),
-    ("listen.limits.head_read", "7s"),
-    ("listen.limits.idle", "7s"),
-    ("listen.limits.detect", "70ms"),
-    ("telemetry.log", "off"),
-    ("overload.mode", "shadow"),
-    ("overload.in_flight", "7"),
-    ("overload.lag", "70ms"),
-    ("overload.memory", "7%"),
-    ("overload.replay", "7MiB"),
-    ("hops.mode", "shadow"),
-    ("hops.trust", "[local, 10.0.0.0/8]"),
-    ("hops.deadline", "off"),
-    ("hops.retry", "off"),
-];
 
 fn enforced(table: &'static Table, prefix: &str, paths: &mut BTreeSet<String>) {
     for key in table.keys.iter().filter(|key| key.later.is_none()) {
@@ -361,6 +264,16 @@ fn without_and_with(path: &str, value: &str) -> (String, String) {
         }
         None => ("upstream: a.b\n".to_owned(), text),
     }
+}
+
+/// A key at the top, in a file with one upstream. In the short form `cache` is that of the upstream.
+fn beside_an_upstream(path: &str, value: &str) -> String {
+    let upstream = if path.starts_with("cache.") {
+        "upstreams:\n  - upstream: a.b\n"
+    } else {
+        "upstream: a.b\n"
+    };
+    format!("{upstream}{}", nested(path, value))
 }
 
 fn without(mut paths: BTreeSet<String>, not: &[&str]) -> BTreeSet<String> {
@@ -417,13 +330,14 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
             policy.access_log,
             policy.hops,
             policy.zone,
+            policy.cache,
             policy.overload
         )
     };
@@ -431,7 +345,7 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     for (path, value) in OTHERS_AT_THE_TOP {
         assert_ne!(
             built_in,
-            read(&format!("upstream: a.b\n{}", nested(path, value))),
+            read(&beside_an_upstream(path, value)),
             "{path} changes nothing"
         );
     }
@@ -513,8 +427,11 @@ fn what_the_parser_takes_the_schema_takes() {
             ));
         }
     }
-    for (path, value) in OTHERS.iter().chain(OTHERS_AT_THE_TOP) {
+    for (path, value) in OTHERS {
         texts.push(((*path).to_owned(), without_and_with(path, value).1));
+    }
+    for (path, value) in OTHERS_AT_THE_TOP {
+        texts.push(((*path).to_owned(), beside_an_upstream(path, value)));
     }
     for (name, text) in texts {
         let value = json(&text).unwrap_or_else(|| panic!("{name} is not YAML"));
@@ -535,6 +452,7 @@ const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
     "OR052", "OR053", "OR054", "OR055", "OR056", "OR058", "OR060", "OR061", "OR062", "OR070",
+    "OR080", "OR081", "OR082",
 ];
 
 #[test]

@@ -59,6 +59,10 @@ pub struct Line<'a> {
     pub hedged: Option<&'static str>,
     /// `injected`: what the policy's `fault` block did to the call.
     pub injected: Option<&'static str>,
+    /// `cache`: what the cache did with the call.
+    pub cache: Option<&'static str>,
+    /// `cache_why`: why the answer was not kept, or what a stale one stands in for.
+    pub cache_why: Option<&'static str>,
     /// `endpoint` of the last try; of a call with several copies, of the one that was answered.
     pub endpoint: Option<SocketAddr>,
     /// `duration_ms`: until the last byte.
@@ -113,6 +117,8 @@ impl<'a> Line<'a> {
             retry_skipped: None,
             hedged: None,
             injected: None,
+            cache: None,
+            cache_why: None,
             endpoint: None,
             duration: Duration::ZERO,
             head: None,
@@ -151,6 +157,12 @@ impl<'a> Line<'a> {
         }
         if let Some(what) = self.injected {
             object.word(key!("injected"), what);
+        }
+        if let Some(served) = self.cache {
+            object.word(key!("cache"), served);
+        }
+        if let Some(why) = self.cache_why {
+            object.word(key!("cache_why"), why);
         }
         if let Some(endpoint) = self.endpoint {
             object.address(key!("endpoint"), endpoint);

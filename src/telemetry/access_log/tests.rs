@@ -76,6 +76,8 @@ fn a_full_request_line() {
         tries: 2,
         retry_skipped: Some("no_time"),
         hedged: Some("lost"),
+        cache: Some("stale_if_error"),
+        cache_why: Some("breaker_open"),
         endpoint: Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80))),
         duration: Duration::from_micros(1_234_567),
         head: Some(Duration::from_micros(5)),
@@ -87,7 +89,7 @@ fn a_full_request_line() {
         r#"{"time":"2026-09-21T14:13:20.042Z","kind":"request","request_id":"0198-x","#,
         r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client":"checkout","upstream":"pay","#,
         r#""route":"POST /charges","host":"pay.shop","method":"POST","path":"/charges","protocol":"HTTP/1.1","#,
-        r#""status":503,"reason":"breaker_open","tries":2,"retry_skipped":"no_time","hedged":"lost","endpoint":"[::1]:80","#,
+        r#""status":503,"reason":"breaker_open","tries":2,"retry_skipped":"no_time","hedged":"lost","cache":"stale_if_error","cache_why":"breaker_open","endpoint":"[::1]:80","#,
         r#""duration_ms":1234.567,"head_ms":0.005,"bytes_in":10,"bytes_out":18446744073709551615}"#,
         "\n"
     );
