@@ -84,6 +84,9 @@ fn help_has_examples() {
         "fault",
         "fault stop",
         "fault list",
+        "cache",
+        "cache purge",
+        "cache stats",
         "",
     ] {
         let mut args: Vec<&str> = command.split_whitespace().collect();
@@ -103,6 +106,8 @@ fn wrong_usage_ends_with_2() {
         &["check"],
         &["run", "--workers", "0", "x.yaml"],
         &["demo", "--duration", "1"],
+        &["cache", "purge"],
+        &["cache", "purge", "http://a/", "--all"],
     ] {
         let done = outrider(args);
         assert_eq!(done.code, Some(2), "{args:?}: {}{}", done.out, done.err);
@@ -342,7 +347,7 @@ fn a_bad_policy_does_not_start() {
     let later = file(
         dir.path(),
         "later.yaml",
-        "upstream: a.test\ncache: { get: 60s }\n",
+        "upstream: a.test\nmtls: required\n",
     );
     let done = outrider(&["run", &later]);
     assert!(
