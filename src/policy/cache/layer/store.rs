@@ -467,6 +467,8 @@ impl Store {
     pub fn purge(&self, what: &Purge, soft: bool, now: Instant) -> u64 {
         // What is being fetched may be of what is purged.
         self.whole.fetch_add(1, Ordering::AcqRel);
+        // A change that was found in time just before that may not be done yet: it ends before its stripe can be locked.
+        self.stripes.iter().for_each(|(_, lock)| drop(lock.lock()));
         let named: Vec<Key> = self
             .entries
             .iter()
