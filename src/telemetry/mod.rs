@@ -115,6 +115,14 @@ impl Telemetry {
         self.registry.family(def)
     }
 
+    /// A room's counter of one route, told apart by a word of a closed list in its last label.
+    #[must_use]
+    pub fn by_word(&self, def: &Def<Counter, 3>, upstream: &str, route: &str) -> ByWord {
+        let family = self.family(def);
+        let (upstream, route) = (upstream.to_owned(), route.to_owned());
+        ByWord::new(move |word| family.get([&upstream, &route, word]))
+    }
+
     /// Let a room make series of this upstream; [`Self::route`] and [`Self::upstream`] do so themselves.
     pub fn admit(&self, upstream: &str) {
         self.registry.admit(upstream);

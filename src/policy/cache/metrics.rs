@@ -204,11 +204,7 @@ impl Metrics {
             let family = telemetry.family(def);
             Served::ALL.map(|served| family.get([upstream, route, served.word()]))
         };
-        let by_word = |def| {
-            let family = telemetry.family(def);
-            let (upstream, route) = (upstream.to_owned(), route.to_owned());
-            ByWord::new(move |word| family.get([&upstream, &route, word]))
-        };
+        let by_word = |def| telemetry.by_word(def, upstream, route);
         Self {
             served: by_result(&REQUESTS),
             shadow: by_result(&SHADOW_REQUESTS),

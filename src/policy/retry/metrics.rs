@@ -41,11 +41,7 @@ impl Metrics {
     #[must_use]
     pub fn new(telemetry: &Telemetry, upstream: &str, route: &str) -> Self {
         telemetry.admit(upstream);
-        let by_word = |def: &Def<Counter, 3>| {
-            let family = telemetry.family(def);
-            let (upstream, route) = (upstream.to_owned(), route.to_owned());
-            ByWord::new(move |word| family.get([&upstream, &route, word]))
-        };
+        let by_word = |def| telemetry.by_word(def, upstream, route);
         Self {
             retried: by_word(&RETRIES),
             skipped: by_word(&SKIPPED),
