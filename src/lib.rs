@@ -19,6 +19,8 @@ pub mod rng;
 pub mod http;
 pub mod telemetry;
 
+pub mod identity;
+
 pub mod connect;
 pub mod endpoint;
 

@@ -90,6 +90,16 @@ reasons! {
     ConnectTimeout = "connect_timeout", 504, "The connection to the upstream timed out.";
     /// The connection failed in another way (unreachable, handshake).
     ConnectFailed = "connect_failed", 502, "The connection to the upstream failed.";
+    /// TLS could not be agreed on: the other side does not speak it, or none of what we do.
+    TlsHandshake = "tls_handshake", 502, "No TLS connection to the upstream could be agreed on.";
+    /// The endpoint did not accept who we are.
+    TlsRefused = "tls_refused", 502, "The upstream did not accept this proxy's certificate.";
+    /// The endpoint's certificate is not valid.
+    PeerCertificate = "peer_certificate", 502, "The upstream's certificate is not valid.";
+    /// The endpoint is not who it should be.
+    PeerIdentity = "peer_identity", 502, "The upstream is not who it should be.";
+    /// mTLS is wanted, and this workload has no certificate.
+    NoIdentity = "no_identity", 503, "This proxy has no identity to show to the upstream.";
     /// The connection ended before a response began.
     Reset = "reset", 502, "The upstream closed the connection before answering.";
     /// The endpoint refused the stream unprocessed (REFUSED_STREAM, GOAWAY).

@@ -9,6 +9,7 @@ pub const ORDER: &[&str] = &[
     "rng",
     "http",
     "telemetry",
+    "identity",
     "connect",
     "endpoint",
     "balance",
