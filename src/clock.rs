@@ -21,3 +21,12 @@ pub fn unix() -> Duration {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
 }
+
+/// Blocks this thread for so long. For commands that have nothing else to do; never on a worker.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place, and no runtime is on the thread"
+)]
+pub fn block(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -77,6 +77,8 @@ fn traced(trail: &Trail) {
     terms(trail);
     trail.trace.set(Some(outrider::http::TraceMark {
         trace_id: [7; 16],
+        span: 1,
+        parent: None,
         flags: 1,
     }));
 }

@@ -4,6 +4,7 @@
 //! fail a probe. Its port is for the pod and the scraper: there is no authentication, and what it shows is masked. What
 //! changes something is an order, taken from this machine only; see `orders`.
 
+mod explain;
 mod mask;
 mod orders;
 mod pages;

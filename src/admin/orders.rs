@@ -70,7 +70,7 @@ pub(super) const ORDERS: [(&str, &str); 6] = [
 const NAME_MAX: usize = 8 << 10;
 
 /// Parameters that may stand by themselves.
-const FLAGS: [&str; 2] = ["all", "soft"];
+const FLAGS: [&str; 3] = ["all", "soft", "failed"];
 
 /// What an operator wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,15 +298,15 @@ fn is_loopback(authority: &Authority) -> bool {
                 .is_ok_and(|address| address.to_canonical().is_loopback()))
 }
 
-fn bad(detail: impl Into<String>) -> Declined {
+pub(super) fn bad(detail: impl Into<String>) -> Declined {
     Declined::new(StatusCode::BAD_REQUEST, detail)
 }
 
 /// The parameters of a query.
-struct Given(Vec<(String, String)>);
+pub(super) struct Given(Vec<(String, String)>);
 
 impl Given {
-    fn parse(query: &str) -> Result<Self, Declined> {
+    pub(super) fn parse(query: &str) -> Result<Self, Declined> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let alone = if FLAGS.contains(&part) { "true" } else { "" };
@@ -325,12 +325,12 @@ impl Given {
         Ok(Self(pairs))
     }
 
-    fn take(&mut self, name: &str) -> Option<String> {
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(at).1)
     }
 
-    fn flag(&mut self, name: &str) -> Result<bool, Declined> {
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Declined> {
         match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -339,7 +339,7 @@ impl Given {
     }
 
     // What is left was misspelt: an order that is only half understood is not obeyed.
-    fn end(self, known: &[&str]) -> Result<(), Declined> {
+    pub(super) fn end(self, known: &[&str]) -> Result<(), Declined> {
         match self.0.first() {
             None => Ok(()),
             Some((name, _)) => Err(bad(format!(

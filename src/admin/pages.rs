@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::AdminState;
 use super::Readiness;
+use super::explain;
 use super::mask;
 use super::orders;
 use super::orders::Asked;
@@ -26,7 +27,7 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Every page and what it is for, in the order of the index.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("/live", "200 while the process runs"),
     ("/ready", "200 while requests are served, else 503 and why"),
     ("/metrics", "metrics in the OpenMetrics text format"),
@@ -34,6 +35,10 @@ const PAGES: [(&str, &str); 8] = [
     ("/upstreams", "breakers and endpoints as they stand now"),
     ("/faults", "faults injected on purpose, and until when"),
     ("/cache", "what is kept, and how often it answered"),
+    (
+        "/explain",
+        "calls that failed, were slow or were drawn: [?id=] [&upstream=] [&reason=] [&failed] [&after=] [&limit=]",
+    ),
     ("/", "this list"),
 ];
 
@@ -71,7 +76,7 @@ pub(super) fn answer(state: &AdminState, asked: &Asked<'_>) -> Page {
         if is_order {
             obey(state, asked)
         } else {
-            page(state, path)
+            page(state, asked)
         }
     }))
     .unwrap_or_else(|_| {
@@ -91,8 +96,8 @@ fn obey(state: &AdminState, asked: &Asked<'_>) -> Page {
     }
 }
 
-fn page(state: &AdminState, path: &str) -> Page {
-    match path {
+fn page(state: &AdminState, asked: &Asked<'_>) -> Page {
+    match asked.uri.path() {
         "/live" => json_page(StatusCode::OK, &json!({ "live": true })),
         "/ready" => match state.readiness() {
             Readiness::Ready => json_page(StatusCode::OK, &json!({ "ready": true })),
@@ -107,6 +112,10 @@ fn page(state: &AdminState, path: &str) -> Page {
         }
         "/faults" => json_page(StatusCode::OK, &(state.sources.faults)()),
         "/upstreams" => json_page(StatusCode::OK, &(state.sources.upstreams)()),
+        "/explain" => match explain::read(asked.uri.query()) {
+            Ok(ask) => json_page(StatusCode::OK, &state.telemetry.stories.page(&ask)),
+            Err(declined) => problem(declined.status, &declined.detail, declined.more),
+        },
         "/cache" => json_page(StatusCode::OK, &(state.sources.cache)()),
         _ => respond(StatusCode::OK, TEXT_TYPE, index()),
     }

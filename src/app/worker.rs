@@ -35,8 +35,10 @@ use crate::stack::Stack;
 use crate::telemetry;
 use crate::telemetry::access_log::LogBuffer;
 use crate::telemetry::access_log::Place;
+use crate::telemetry::layer::Memory;
 use crate::telemetry::layer::Observer;
 use crate::telemetry::layer::WorkerLog;
+use crate::telemetry::story::Names;
 
 /// Time between two looks for resting connections and unused stacks.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -227,6 +229,7 @@ impl Worker {
                 worker: self.index,
                 log: tree.policy.access_log.then(|| Rc::clone(&self.log)),
                 place: Place::new(&tree.policy.service, &live.name, name),
+                memory: memory(&self.shared, tree, &live.name, name),
             },
             correlation: self.correlation.clone(),
             overload: tree.policy.overload.clone().map(|settings| overload::Gate {
@@ -278,6 +281,18 @@ impl Worker {
     }
 }
 
+fn memory(shared: &Shared, tree: &Tree, upstream: &str, route: &str) -> Memory {
+    Memory {
+        settings: tree.policy.explain.clone(),
+        stories: Arc::clone(&shared.telemetry.stories),
+        names: Names {
+            upstream: upstream.into(),
+            route: route.into(),
+            revision: tree.policy.revision.as_str().into(),
+        },
+    }
+}
+
 fn refusing(
     index: usize,
     shared: &Shared,
@@ -290,6 +305,7 @@ fn refusing(
         worker: index,
         log: tree.policy.access_log.then(|| Rc::clone(log)),
         place: Place::new(&tree.policy.service, telemetry::UNMATCHED, ""),
+        memory: memory(shared, tree, telemetry::UNMATCHED, ""),
     };
     stack::refusing(observer, correlation.clone())
 }

@@ -16,7 +16,7 @@ use crate::cli::out;
 /// Longest wait for the admin port. It stands on this machine, and none of its answers takes long.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer that is read.
-const ANSWER_BYTES: u64 = 4 << 20;
+const ANSWER_BYTES: u64 = 16 << 20;
 
 /// Where the proxy is, and how to print its answer.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -41,20 +41,43 @@ impl Admin {
         query: &[(&str, Option<&str>)],
         text: impl FnOnce(&Value) -> String,
     ) -> ExitCode {
+        match self.answer(method, path, query) {
+            Err(code) => code,
+            Ok(answer) if self.json => out::finish(&format!("{answer:#}\n"), 0),
+            Ok(answer) => out::finish(&text(&answer), 0),
+        }
+    }
+
+    /// Asks for a page; where there is none to show, says why and gives the exit code.
+    pub fn ask(self, path: &str, query: &[(&str, Option<&str>)]) -> Result<Value, ExitCode> {
+        self.answer("GET", path, query)
+    }
+
+    /// Whether answers are wanted as JSON.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    fn answer(
+        self,
+        method: &str,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Value, ExitCode> {
         let target = target(path, query);
         match exchange(self.admin, method, &target) {
-            Err(error) => out::refuse(&format!(
+            Err(error) => Err(out::refuse(&format!(
                 "no answer from an admin port at {}: {error}; is outrider running, and is this its `listen.admin`?",
                 self.admin
-            )),
-            Ok((200, answer)) if self.json => out::finish(&format!("{answer:#}\n"), 0),
-            Ok((200, answer)) => out::finish(&text(&answer), 0),
+            ))),
+            Ok((200, answer)) => Ok(answer),
+            Ok((_, answer)) if self.json => {
+                Err(out::finish(&format!("{answer:#}\n"), out::FINDINGS))
+            }
             Ok((status, answer)) => {
-                if self.json {
-                    return out::finish(&format!("{answer:#}\n"), out::FINDINGS);
-                }
                 out::say(&format!("outrider: {}", declined(status, &answer)));
-                ExitCode::from(out::FINDINGS)
+                Err(ExitCode::from(out::FINDINGS))
             }
         }
     }

@@ -9,6 +9,7 @@ mod cache;
 mod chain;
 mod check;
 mod demo;
+mod explain;
 mod fault;
 mod out;
 mod paint;
@@ -45,6 +46,7 @@ Examples:
   outrider run policy.yaml                           take the traffic
   outrider route policy.yaml POST http://payments.shop/charges
                                                      what happens to this request?
+  outrider explain --failed                          why did these calls go wrong?
 
 Exit codes: 0 done, 1 findings, 2 could not start.",
     subcommand_required = true,
@@ -73,6 +75,8 @@ Examples:
   outrider policy show --expanded policy.yaml"
     )]
     Policy(policy::Command),
+    /// Tell why a call went as it did: each decision and each try, with its numbers
+    Explain(explain::Args),
     /// Hold breakers of a running proxy open or closed, or let them go
     #[command(
         subcommand,
@@ -133,6 +137,7 @@ impl Command {
             Command::Check(args) => check::run(&args),
             Command::Route(args) => route::run(&args),
             Command::Policy(command) => policy::run(&command),
+            Command::Explain(args) => explain::run(&args),
             Command::Breaker(command) => breaker::run(&command),
             Command::Fault(command) => fault::run(&command),
             Command::Cache(command) => cache::run(&command),

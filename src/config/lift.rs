@@ -38,6 +38,7 @@ use crate::policy::limit::config as limit;
 use crate::policy::overload;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
+use crate::telemetry::story;
 
 /// The typed policy. Only called when no fault refuses it.
 pub(crate) fn policy(
@@ -70,6 +71,12 @@ pub(crate) fn policy(
             .root
             .block("cache")
             .map(cache::StoreSettings::lift)
+            .unwrap_or_default(),
+        explain: built
+            .root
+            .block("telemetry")
+            .and_then(|telemetry| telemetry.block("explain"))
+            .map(story::Settings::lift)
             .unwrap_or_default(),
         access_log: built
             .root

@@ -45,6 +45,7 @@ use crate::policy::overload;
 use crate::policy::retry::config as retry;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
+use crate::telemetry::story;
 
 pub use chain::Chain;
 pub use chain::Hop;
@@ -87,6 +88,8 @@ pub struct Policy {
     pub hops: Option<hops::Settings>,
     /// The store that all caches of this process share.
     pub cache: cache::StoreSettings,
+    /// Which calls are remembered for `/explain` (`telemetry.explain`).
+    pub explain: story::Settings,
     /// Whether one JSON line a request is written (`telemetry.log`).
     pub access_log: bool,
     /// Sixteen hex digits naming the source text; equal text gives an equal revision on every machine.

@@ -125,6 +125,7 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     let (mut head, mut body) = (call.head, call.body);
     loop {
         let (mut h1, reused) = obtain(&pool, patience, &trail).await?;
+        trail.note_connection(reused);
         let answered = {
             let request = Request::from_parts(*head, body);
             let mut answer = pin!(h1.sender.try_send_request(request));

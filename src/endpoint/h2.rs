@@ -87,6 +87,7 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     let mut request = Request::from_parts(*head, body);
     loop {
         let (h2, reused) = obtain(&pool, patience, &trail).await?;
+        trail.note_connection(reused);
         let stream = Stream::on(&h2);
         let mut sender = h2.sender.clone();
         let answered = sender.try_send_request(request).await;

@@ -15,6 +15,12 @@ use crate::clock;
 use crate::http::Reason;
 use crate::http::RequestBody;
 use crate::http::hops::Terms;
+use crate::http::note;
+use crate::http::note::End;
+use crate::http::note::Note;
+use crate::http::note::Noted;
+use crate::http::note::Notes;
+use crate::http::note::Try;
 
 /// The request that a layer passes on, and the trail of the call it belongs to.
 ///
@@ -55,6 +61,10 @@ impl Call {
 pub struct TraceMark {
     /// 16 bytes, never all zero.
     pub trace_id: [u8; 16],
+    /// Our span of the call; each try is a child of it.
+    pub span: u64,
+    /// The application's span; `None` where the trace begins here.
+    pub parent: Option<u64>,
     /// `trace-flags`; bit 0 is `sampled`.
     pub flags: u8,
 }
@@ -118,6 +128,14 @@ pub struct Trail {
     pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.
     copy_of: Option<Rc<Trail>>,
+    /// Which copy of the call it is; 0 is the call itself.
+    copy: u8,
+    /// Copies made so far.
+    copies: Cell<u8>,
+    /// What was decided, by all copies; see [`Trail::note`].
+    notes: RefCell<Notes>,
+    /// Where the note of the try under way is.
+    trying: Cell<Option<usize>>,
 }
 
 impl Trail {
@@ -152,6 +170,10 @@ impl Trail {
             cache_why: Cell::new(None),
             cut: Cell::new(false),
             copy_of: None,
+            copy: 0,
+            copies: Cell::new(0),
+            notes: RefCell::default(),
+            trying: Cell::new(None),
         }
     }
 
@@ -162,6 +184,8 @@ impl Trail {
         let mut tried = self.tried.get();
         tried.rotate_right(1);
         tried[0] = 0;
+        let copy = self.copies.get().saturating_add(1);
+        self.copies.set(copy);
         // Every field by name: whoever adds one has to say whether it is the call's or a copy's.
         Rc::new(Self {
             started: self.started,
@@ -191,6 +215,10 @@ impl Trail {
             cache_why: Cell::new(None),
             cut: Cell::new(false),
             copy_of: Some(Rc::clone(self)),
+            copy,
+            copies: Cell::new(0),
+            notes: RefCell::default(),
+            trying: Cell::new(None),
         })
     }
 
@@ -233,6 +261,7 @@ impl Trail {
     pub fn begin_try(&self, id: u64, address: SocketAddr) {
         self.tries.set(self.tries.get() + 1);
         self.endpoint.set(Some(address));
+        self.with_try(|tried| tried.endpoint = Some(address));
         let mut tried = self.tried.get();
         if tried[0] != 0 {
             tried.rotate_right(1);
@@ -247,6 +276,70 @@ impl Trail {
             tried[1] = id;
             call.tried.set(tried);
         }
+    }
+
+    /// Notes a decision. Those of a copy stand among those of the call, and say that they are a copy's.
+    pub fn note(&self, note: Note) {
+        self.noted(note);
+    }
+
+    fn noted(&self, note: Note) -> Option<usize> {
+        let noted = Noted {
+            at: note::since(self.started, self.now()),
+            copy: self.copy,
+            note,
+        };
+        self.call().notes.borrow_mut().push(noted)
+    }
+
+    /// Notes that a try begins, whose span this is. Gives its place for [`Trail::end_try`].
+    #[must_use]
+    pub fn note_try(&self, span: u64) -> Option<usize> {
+        let place = self.noted(Note::Try(Try {
+            span,
+            endpoint: None,
+            reused: false,
+            took: None,
+            end: End::Open,
+        }));
+        self.trying.set(place);
+        place
+    }
+
+    /// Notes that the try under way goes over a connection that was open already, or over a new one.
+    pub fn note_connection(&self, reused: bool) {
+        self.with_try(|tried| tried.reused = reused);
+    }
+
+    /// Notes how the try at `place` ended.
+    pub fn end_try(&self, place: Option<usize>, end: End) {
+        let Some(place) = place else { return };
+        let mut notes = self.call().notes.borrow_mut();
+        let Some(began) = notes.all().get(place).map(|noted| noted.at) else {
+            return;
+        };
+        if let Some(tried) = notes.try_at(place) {
+            tried.end = end;
+            tried.took = Some(note::since(self.started, self.now()).saturating_sub(began));
+        }
+    }
+
+    /// What was noted of the call so far.
+    pub fn notes<T>(&self, read: impl FnOnce(&Notes) -> T) -> T {
+        read(&self.call().notes.borrow())
+    }
+
+    fn with_try(&self, change: impl FnOnce(&mut Try)) {
+        if let Some(place) = self.trying.get()
+            && let Some(tried) = self.call().notes.borrow_mut().try_at(place)
+        {
+            change(tried);
+        }
+    }
+
+    /// The trail of the call itself.
+    fn call(&self) -> &Self {
+        self.copy_of.as_deref().unwrap_or(self)
     }
 
     /// Whether endpoint `id` was among the last four tried.

@@ -9,6 +9,7 @@ mod fault;
 mod grpc;
 pub mod hops;
 mod method;
+pub mod note;
 mod reason;
 pub mod replay;
 mod request_body;

@@ -39,11 +39,17 @@ use crate::http::Trail;
 use crate::http::answer;
 use crate::http::hops;
 use crate::http::is_grpc;
+use crate::rng;
 use crate::telemetry::RouteMetrics;
-use crate::telemetry::access_log::Kind;
+use crate::telemetry::access_log;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::access_log::LogBuffer;
 use crate::telemetry::access_log::Place;
+use crate::telemetry::story;
+use crate::telemetry::story::Kind;
+use crate::telemetry::story::Names;
+use crate::telemetry::story::Stories;
+use crate::telemetry::story::Story;
 
 /// How long a line may wait before it is handed to the writer.
 pub const LOG_TICK: Duration = Duration::from_millis(100);
@@ -98,6 +104,18 @@ pub struct Observer {
     pub log: Option<Rc<WorkerLog>>,
     /// What every line of the route says.
     pub place: Place,
+    /// What calls are remembered by, and the names that their stories go under.
+    pub memory: Memory,
+}
+
+/// Where the stories of one route's calls are kept.
+pub struct Memory {
+    /// Which are.
+    pub settings: story::Settings,
+    /// All that are, of every route.
+    pub stories: Arc<Stories>,
+    /// What was matched.
+    pub names: Names,
 }
 
 /// Counts and logs every call; turns a fault into the answer that says it.
@@ -326,6 +344,41 @@ impl Record {
         if let Some(log) = &observer.log {
             self.write(log, duration);
         }
+        let memory = &observer.memory;
+        let settings = &memory.settings;
+        let kind = Kind::of(settings, self.status, self.reason, duration, rng::draw);
+        if let Some(kind) = kind {
+            let story = self.story(memory, kind, duration);
+            memory.stories.keep(story, settings.keep);
+        }
+    }
+
+    fn story(&self, memory: &Memory, kind: Kind, took: Duration) -> Story {
+        let trail = &self.trail;
+        let (notes, lost) = trail.notes(|notes| (notes.all().into(), notes.lost()));
+        Story {
+            number: 0,
+            kind,
+            names: memory.names.clone(),
+            request_id: trail.request_id.borrow().clone(),
+            trace: trail.trace.get(),
+            began: trail.began,
+            peer: trail.peer.get(),
+            method: self.method.clone(),
+            host: self.host.clone(),
+            path: self.path.as_ref().map_or("", PathAndQuery::path).into(),
+            protocol: protocol(self.version),
+            status: self.status,
+            reason: self.reason,
+            took,
+            head: trail.head_after.get(),
+            bytes_in: self.upload.received(),
+            bytes_out: self.bytes_out,
+            tries: trail.tries.get(),
+            endpoint: trail.endpoint.get(),
+            notes,
+            lost,
+        }
     }
 
     fn write(&self, log: &WorkerLog, duration: Duration) {
@@ -355,7 +408,7 @@ impl Record {
             head: self.trail.head_after.get(),
             bytes_in: self.upload.received(),
             bytes_out: self.bytes_out,
-            ..Line::new(Kind::Request, self.trail.began, &observer.place)
+            ..Line::new(access_log::Kind::Request, self.trail.began, &observer.place)
         });
     }
 }
@@ -380,7 +433,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn hex(bytes: [u8; 16]) -> [u8; 32] {
+pub(super) fn hex(bytes: [u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
     for (i, byte) in bytes.iter().enumerate() {

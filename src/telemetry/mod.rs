@@ -16,6 +16,7 @@ mod words;
 pub mod access_log;
 pub mod diagnostics;
 pub mod layer;
+pub mod story;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use cells::Level;
 pub use cells::Tally;
 pub use cells::enter_worker;
 pub use hist::Hist;
+use layer::hex;
 pub use metered::Metered;
 pub use process::BuildInfo;
 pub use process::Listener;
@@ -66,6 +68,8 @@ pub struct Telemetry {
     pub process: ProcessMetrics,
     registry: registry::Registry,
     refreshes: RwLock<Vec<Refresh>>,
+    /// Calls worth asking about.
+    pub stories: Arc<story::Stories>,
 }
 
 impl Telemetry {
@@ -79,6 +83,7 @@ impl Telemetry {
             process,
             registry,
             refreshes: RwLock::default(),
+            stories: Arc::default(),
         })
     }
 

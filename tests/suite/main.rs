@@ -23,6 +23,7 @@ mod path_differential;
 mod path_dns;
 mod path_drain;
 mod path_eject;
+mod path_explain;
 mod path_fault;
 mod path_forward;
 mod path_grpc;

@@ -217,6 +217,38 @@ pub static LIMITS: Table = Table {
     ],
 };
 
+/// `telemetry.explain`. Defaults here are the text of `Settings::default()`; a test holds the two together.
+pub static EXPLAIN: Table = Table {
+    name: "explain",
+    doc: "Calls that are remembered: all that failed, all that were slow, and a sample of the rest.",
+    short: None,
+    switch: Switch::Always,
+    keys: &[
+        Key::new(
+            "keep",
+            Kind::Count(10, 100_000),
+            "1000",
+            "How many of each kind: failed, slow, sampled. About 1 KiB each.",
+        ),
+        Key::new(
+            "slow",
+            Kind::Duration("1ms", "1h"),
+            "1s",
+            "A call that takes this long is slow.",
+        ),
+        Key::new(
+            "sample",
+            Kind::Share {
+                min: 0.0,
+                max: 100.0,
+                zero: true,
+            },
+            "1%",
+            "The share of calls that are remembered although they went well.",
+        ),
+    ],
+};
+
 /// `telemetry`.
 pub static TELEMETRY: Table = Table {
     name: "telemetry",
@@ -228,6 +260,12 @@ pub static TELEMETRY: Table = Table {
         Key::new("sample", Kind::Share { min: 0.0, max: 100.0, zero: true }, "10%", "The share of traces begun here that is kept.")
             .later(&[]),
         Key::new("log", Kind::Or(&[Kind::Off, Kind::Words(&["json"])]), "json", "The access log, one JSON line a request on stdout."),
+        Key::new(
+            "explain",
+            Kind::Block(&EXPLAIN),
+            "",
+            "Which calls are remembered, for `outrider explain` and /explain.",
+        ),
         Key::new(
             "redact",
             Kind::Or(&[Kind::Words(&["default"]), Kind::Off, Kind::List(&Kind::Text(&checks::HEADER), 0)]),

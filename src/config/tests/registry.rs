@@ -45,6 +45,7 @@ use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
 use crate::policy::overload;
 use crate::policy::retry::config as retry;
+use crate::telemetry::story;
 
 fn tables_in(kind: &'static Kind, all: &mut Vec<&'static Table>) {
     match kind {
@@ -178,6 +179,10 @@ fn built_in_values_are_those_of_the_code() {
     assert_eq!(
         overload::Settings::lift(&merge(&spec::overload::OVERLOAD, &[])),
         overload::Settings::default()
+    );
+    assert_eq!(
+        story::Settings::lift(&merge(&root::EXPLAIN, &[])),
+        story::Settings::default()
     );
     assert_eq!(
         bulkhead::Settings::lift(&merge(&spec_bulkhead::BULKHEAD, &[])),
@@ -330,7 +335,7 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
@@ -338,7 +343,8 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
             policy.hops,
             policy.zone,
             policy.cache,
-            policy.overload
+            policy.overload,
+            policy.explain,
         )
     };
     let built_in = read("upstream: a.b\n");

@@ -23,6 +23,8 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Trail;
+use crate::http::note::Fate;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::breaker::Settings;
 use crate::policy::breaker::machine;
@@ -159,6 +161,15 @@ impl Breaker {
         admitted
     }
 
+    fn note(&self, refusal: &Refusal, fate: Fate, now: Instant) -> Note {
+        Note::Breaker {
+            fate,
+            state: self.state(now).word(),
+            more_in: refusal.retry_after,
+            by_hand: refusal.by_hand,
+        }
+    }
+
     // What the call's log says of it.
     fn fault(&self, refusal: &Refusal) -> Fault {
         let fault = Fault::unsent(Reason::BreakerOpen).after(refusal.retry_after);
@@ -200,6 +211,14 @@ impl Breaker {
         );
     }
 }
+
+/// A call that passes a closed breaker is not worth a note.
+const PROBE: Note = Note::Breaker {
+    fate: Fate::Passed,
+    state: State::HalfOpen.word(),
+    more_in: Duration::ZERO,
+    by_hand: false,
+};
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -256,17 +275,25 @@ where
                 let (breaker, mode) = &**guard;
                 let now = call.trail.now();
                 match breaker.admit(now) {
-                    Ok(ticket) => Some(Held {
-                        guard: Rc::clone(guard),
-                        trail: Rc::clone(&call.trail),
-                        ticket: Some(ticket),
-                        began: now,
-                    }),
-                    Err(_) if *mode == Mode::Shadow => {
+                    Ok(ticket) => {
+                        if ticket.probe.is_some() {
+                            call.trail.note(PROBE);
+                        }
+                        Some(Held {
+                            guard: Rc::clone(guard),
+                            trail: Rc::clone(&call.trail),
+                            ticket: Some(ticket),
+                            began: now,
+                        })
+                    }
+                    Err(refusal) if *mode == Mode::Shadow => {
+                        let note = breaker.note(&refusal, Fate::WouldRefuse, now);
+                        call.trail.note(note);
                         breaker.metrics.would_refuse();
                         None
                     }
                     Err(refusal) => {
+                        call.trail.note(breaker.note(&refusal, Fate::Refused, now));
                         breaker.metrics.refused();
                         return BreakerFuture::Refused {
                             fault: Some(breaker.fault(&refusal)),

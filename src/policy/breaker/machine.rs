@@ -113,7 +113,8 @@ pub enum Outcome {
 #[must_use = "a ticket that is not settled holds a probe until its lease ends"]
 pub struct Ticket {
     era: u64,
-    probe: Option<u64>,
+    /// Which probe it is; `None` for a call through a closed circuit.
+    pub(super) probe: Option<u64>,
 }
 
 /// A call that may not be made now.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
@@ -26,6 +27,8 @@ use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Trail;
 use crate::http::grpc_status_of;
+use crate::http::note::Fate;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::bulkhead::Settings;
 use crate::policy::bulkhead::machine;
@@ -143,6 +146,19 @@ impl Bulkhead {
         self.let_in(now);
     }
 
+    // A call that passes without a wait is not worth a second look at the numbers.
+    fn note(&self, trail: &Trail, fate: Fate, waited: Duration) {
+        let machine = self.machine.lock();
+        let (in_flight, max) = (machine.in_flight(), machine.limit());
+        drop(machine);
+        trail.note(Note::Bulkhead {
+            fate,
+            in_flight,
+            max,
+            waited,
+        });
+    }
+
     fn full(&self) -> Fault {
         self.metrics.rejected(Why::Full);
         let wait = self.machine.lock().settings().wait;
@@ -151,7 +167,7 @@ impl Bulkhead {
 }
 
 /// The least that a refused caller is asked to stay away; `Retry-After` has whole seconds.
-const BACK_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Puts a bulkhead in front of a service; `None` leaves it as it is.
 #[derive(Clone, Debug)]
@@ -209,6 +225,7 @@ where
         let ticket = if *mode == Mode::Shadow {
             let (ticket, would_reject) = bulkhead.machine.lock().admit_anyway(now);
             if would_reject {
+                bulkhead.note(&call.trail, Fate::WouldRefuse, Duration::ZERO);
                 bulkhead.metrics.would_reject();
             }
             ticket
@@ -227,6 +244,7 @@ where
                     };
                 }
                 (Admission::Full | Admission::Wait { .. }, _) => {
+                    bulkhead.note(&call.trail, Fate::Refused, Duration::ZERO);
                     let fault = Some(Box::new(bulkhead.full()));
                     return BulkheadFuture::Refused { fault };
                 }
@@ -304,8 +322,12 @@ async fn wait<S>(
 where
     S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
 {
+    let since = place.since;
     let ticket = place.wait(until).await;
     call.trail.stamp(clock::now());
+    let waited = call.trail.now().saturating_duration_since(since);
+    let fate = ticket.as_ref().map_or(Fate::Refused, |_| Fate::Passed);
+    guard.0.note(&call.trail, fate, waited);
     let Some(ticket) = ticket else {
         guard.0.metrics.rejected(Why::Timeout);
         return Err(Fault::unsent(Reason::BulkheadTimeout).after(BACK_AFTER));

@@ -39,6 +39,7 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Trail;
+use crate::http::note::Note;
 use crate::policy::cache::Settings;
 use crate::policy::cache::config::Cookies;
 use crate::policy::cache::config::Credentialed;
@@ -410,6 +411,8 @@ impl Policy {
         self.guard.metrics.served(served);
         trail.cache.set(Some(served.word()));
         trail.cache_why.set(why);
+        let did = served.word();
+        trail.note(Note::Cache { did, why });
     }
 
     fn stored(&self, key: &Key) {

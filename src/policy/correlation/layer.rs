@@ -6,6 +6,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use opentelemetry::trace::SpanId;
 use opentelemetry::trace::TraceFlags;
 use opentelemetry::trace::TraceId;
 use pin_project_lite::pin_project;
@@ -18,6 +19,7 @@ use crate::http::Outcome;
 use crate::http::ResponseBody;
 use crate::http::TraceMark;
 use crate::http::Trail;
+use crate::http::note::End;
 use crate::policy::correlation;
 use crate::policy::correlation::Settings;
 use crate::policy::correlation::machine::Origin;
@@ -85,6 +87,8 @@ where
         });
         call.trail.trace.set(Some(TraceMark {
             trace_id: ids.trace_id.to_bytes(),
+            span: number(ids.span),
+            parent: ids.parent.map(number),
             flags: ids.flags.to_u8(),
         }));
         *call.trail.request_id.borrow_mut() = Some(ids.request_id);
@@ -93,6 +97,10 @@ where
             inner: self.inner.call(call),
         }
     }
+}
+
+fn number(span: SpanId) -> u64 {
+    u64::from_be_bytes(span.to_bytes())
 }
 
 pin_project! {
@@ -143,21 +151,56 @@ pub struct TrySpan<S> {
     inner: S,
 }
 
-impl<S: Service<Call>> Service<Call> for TrySpan<S> {
+impl<S> Service<Call> for TrySpan<S>
+where
+    S: Service<Call, Response = http::Response<ResponseBody>, Error = Fault>,
+{
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Error = Fault;
+    type Future = TryFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut call: Call) -> S::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let mut span = 0;
         if let Some(mark) = call.trail.trace.get() {
             let trace_id = TraceId::from_bytes(mark.trace_id);
             let flags = TraceFlags::new(mark.flags);
-            correlation::stamp_try(&mut call.head.headers, trace_id, flags, rng::bits());
+            let headers = &mut call.head.headers;
+            span = number(correlation::stamp_try(
+                headers,
+                trace_id,
+                flags,
+                rng::bits(),
+            ));
         }
-        self.inner.call(call)
+        TryFuture {
+            place: call.trail.note_try(span),
+            trail: Rc::clone(&call.trail),
+            inner: self.inner.call(call),
+        }
+    }
+}
+
+pin_project! {
+    /// A try on its way, and the place of its note.
+    pub struct TryFuture<F> {
+        #[pin]
+        inner: F,
+        trail: Rc<Trail>,
+        place: Option<usize>,
+    }
+}
+
+impl<F: Future<Output = Outcome>> Future for TryFuture<F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.project();
+        let outcome = ready!(this.inner.poll(cx));
+        this.trail.end_try(*this.place, End::of(&outcome));
+        Poll::Ready(outcome)
     }
 }

@@ -22,6 +22,7 @@ use crate::http::ResponseBody;
 use crate::http::Trail;
 use crate::http::hops;
 use crate::http::hops::Said;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::deadline::Settings;
 use crate::policy::deadline::machine;
@@ -79,6 +80,8 @@ where
         let left = policy.ask_caller(&mut call);
         let total = machine::total(&policy.settings, left);
         trail.deadline.set(Some(trail.started + total));
+        let from_caller = total < policy.settings.total;
+        trail.note(Note::Deadline { total, from_caller });
         // Waiting in the rooms outside counts.
         let remaining = trail.remaining(trail.now()).unwrap_or(total);
         if machine::is_hopeless(remaining) {

@@ -33,6 +33,7 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Trail;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::fault::Settings;
 use crate::policy::fault::machine;
@@ -275,7 +276,9 @@ where
         if is_shadow {
             return FaultFuture::passed(self.inner.call(call), watched);
         }
-        call.trail.injected.set(Some(injection.plan.word()));
+        let what = injection.plan.word();
+        call.trail.injected.set(Some(what));
+        call.trail.note(Note::Fault { what });
         let injected = inject(self.inner.clone(), Arc::clone(injection), call);
         FaultFuture::Met {
             injected: Box::pin(injected),

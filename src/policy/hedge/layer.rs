@@ -30,6 +30,7 @@ use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
 use crate::http::Trail;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::hedge::Settings;
 use crate::policy::hedge::machine;
@@ -118,10 +119,23 @@ impl Policy {
             remaining: call.trail.remaining(now),
         };
         let decision = self.hedger.machine.lock().judge(&facts, delay, now);
+        let after = delay;
         match decision {
-            Decision::Skip(why) => self.hedger.metrics.skipped(why),
-            Decision::Send if self.mode == Mode::Shadow => self.hedger.metrics.hedged(Fate::Would),
-            Decision::Send | Decision::Wait { .. } => {}
+            Decision::Skip(why) => {
+                let fate = why.word();
+                call.trail.note(Note::Hedge { fate, after });
+                self.hedger.metrics.skipped(why);
+            }
+            Decision::Send if self.mode == Mode::Shadow => {
+                let fate = Fate::Would.word();
+                call.trail.note(Note::Hedge { fate, after });
+                self.hedger.metrics.hedged(Fate::Would);
+            }
+            Decision::Send => {
+                let fate = "sent";
+                call.trail.note(Note::Hedge { fate, after });
+            }
+            Decision::Wait { .. } => {}
         }
         decision
     }
@@ -481,6 +495,10 @@ impl Race {
             (true, false) => Fate::Lost.word(),
             (false, _) => Fate::Failed.word(),
         }));
+        if let Some(fate) = call.trail.hedged.get() {
+            let after = watch.took(trail.now());
+            call.trail.note(Note::Hedge { fate, after });
+        }
         if !trail.is_copy() {
             return;
         }

@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::http::Call;
 use crate::http::MethodClass;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::idempotency::Settings;
 use crate::policy::idempotency::machine;
@@ -94,4 +95,6 @@ fn apply(settings: &Settings, metrics: &Metrics, call: &mut Call) {
         headers.insert(settings.header.clone(), key);
     }
     call.trail.idempotent.set(true);
+    let made = decision == Decision::Inject;
+    call.trail.note(Note::Idempotency { made });
 }

@@ -28,6 +28,8 @@ use crate::http::Fault;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::note::Fate;
+use crate::http::note::Note;
 use crate::kit::gcra::Bucket;
 use crate::kit::gcra::Quota;
 use crate::kit::gcra::Standing;
@@ -369,6 +371,7 @@ impl Guard {
         if judged.estimated {
             self.metrics.estimated();
         }
+        self.note(call, &judged.verdict);
         match judged.verdict {
             Verdict::Pass(standing) => {
                 let is_told = self.headers == Headers::All && self.mode.enforces();
@@ -387,6 +390,19 @@ impl Guard {
                 Err(fault)
             }
         }
+    }
+
+    fn note(&self, call: &Call, verdict: &Verdict) {
+        let (fate, standing) = match verdict {
+            Verdict::Pass(standing) => (Fate::Passed, standing),
+            Verdict::Refuse(standing) if self.mode.enforces() => (Fate::Refused, standing),
+            Verdict::Refuse(standing) => (Fate::WouldRefuse, standing),
+        };
+        call.trail.note(Note::Limit {
+            fate,
+            left: standing.left,
+            more_in: standing.more_in,
+        });
     }
 
     fn fields(&self, standing: &Standing) -> [(HeaderName, HeaderValue); 2] {

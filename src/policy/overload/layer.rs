@@ -19,6 +19,8 @@ use crate::http::Fault;
 use crate::http::Outcome;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::http::note::Fate;
+use crate::http::note::Note;
 use crate::policy::overload::Settings;
 use crate::policy::overload::machine;
 use crate::policy::overload::machine::Lag;
@@ -106,7 +108,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn admits(&self, in_flight: u64) -> bool {
+    fn admits(&self, in_flight: u64, call: &Call) -> bool {
         let reading = Reading {
             in_flight,
             lag_s: self.load.lags.get(self.worker).map_or(0.0, float),
@@ -118,8 +120,10 @@ impl Gate {
         }
         let enforces = self.settings.mode.enforces();
         if enforces {
+            call.trail.note(Note::Overload(Fate::Refused));
             self.load.metrics.shed(self.priority);
         } else {
+            call.trail.note(Note::Overload(Fate::WouldRefuse));
             self.load.metrics.would_shed(self.priority);
         }
         !enforces
@@ -181,7 +185,7 @@ where
                 let held = Held {
                     gate: Rc::clone(gate),
                 };
-                if !gate.admits(before) {
+                if !gate.admits(before, &call) {
                     return OverloadFuture::Shed;
                 }
                 Some(held)

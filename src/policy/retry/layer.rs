@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use std::time::Instant;
 
 use http::header;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use crate::http::Sent;
 use crate::http::grpc_status_of;
 use crate::http::hops;
 use crate::http::is_grpc;
+use crate::http::note::Note;
 use crate::kit::budget;
 use crate::kit::mode::Mode;
 use crate::policy::retry::Settings;
@@ -69,6 +71,11 @@ impl Budget {
     #[must_use]
     pub fn left(&self) -> f64 {
         self.budget.lock().balance(clock::now())
+    }
+
+    /// The same at `now`, as precise as a note needs it.
+    fn left_at(&self, now: Instant) -> f32 {
+        self.budget.lock().balance(now) as f32
     }
 }
 
@@ -217,7 +224,13 @@ where
             policy.skip(call, NO_BUDGET);
             return policy.give_up(call, outcome, Some(NO_BUDGET));
         }
-        policy.metrics.retried(word(&outcome));
+        let why = word(&outcome);
+        call.trail.note(Note::Retry {
+            again_in: Some(after),
+            why,
+            budget: policy.budget.left_at(call.trail.now()),
+        });
+        policy.metrics.retried(why);
         drop(outcome);
         // Boxed: a call that is not retried, nearly every one, need not have room for a timer.
         Box::pin(tokio::time::sleep(after)).await;
@@ -259,6 +272,11 @@ impl Policy {
 
     fn skip(&self, call: &Call, why: &'static str) {
         call.trail.retry_skipped.set(Some(why));
+        call.trail.note(Note::Retry {
+            again_in: None,
+            why,
+            budget: self.budget.left_at(call.trail.now()),
+        });
         self.metrics.skipped(why);
     }
 }
