@@ -16,9 +16,12 @@ pub mod kit;
 pub mod clock;
 pub mod rng;
 
+pub mod redact;
+
 pub mod http;
 pub mod telemetry;
 
+pub mod audit;
 pub mod identity;
 
 pub mod connect;

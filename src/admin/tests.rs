@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::audit;
 use crate::balance;
 use crate::endpoint::health;
 use crate::kit::walk;
@@ -419,6 +420,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let telemetry = Telemetry::new(BUILD, 1);
     let _ = telemetry.route("pay", "*");
     let _ = telemetry.upstream("pay");
+    let _ = audit::Metrics::new(&telemetry);
     let _ = correlation::metrics::Metrics::new(&telemetry);
     let _ = deadline::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = cache::metrics::Metrics::new(&telemetry, "pay", "*");
