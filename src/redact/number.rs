@@ -186,19 +186,22 @@ fn international(text: &[u8], start: usize) -> Option<usize> {
     if !matches!(text.get(start)?, b'1'..=b'9') {
         return None;
     }
-    let (mut digits, mut end, mut gap) = (0, start, 0);
+    let (mut digits, mut end, mut gap) = (0, None, 0);
     for (at, byte) in text.iter().enumerate().skip(start) {
         match byte {
-            b'0'..=b'9' => {
+            b'0'..=b'9' if digits < 15 => {
                 digits += 1;
                 gap = 0;
-                end = at + 1;
+                // Another number may follow: what can end here might.
+                if digits >= 8 && !is_word_at(text, at + 1) {
+                    end = Some(at + 1);
+                }
             }
             b' ' | b'-' | b'.' | b'(' | b')' | b'/' if gap < 2 => gap += 1,
             _ => break,
         }
     }
-    ((8..=15).contains(&digits) && !is_word_at(text, end)).then_some(end)
+    end
 }
 
 /// `(212) 555-0123`, `212-555-0123`, `212.555.0123`.
