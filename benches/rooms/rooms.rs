@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header;
 use outrider::clock;
 use outrider::endpoint::Cluster;
 use outrider::http::Trail;
@@ -12,6 +13,7 @@ use outrider::http::hops::Terms;
 use outrider::kit::mode::Mode;
 use outrider::policy::breaker;
 use outrider::policy::bulkhead;
+use outrider::policy::cache;
 use outrider::policy::correlation;
 use outrider::policy::deadline;
 use outrider::policy::eject;
@@ -29,6 +31,10 @@ use crate::measure::Figure;
 use crate::measure::cost;
 use crate::measure::cost_beside;
 
+/// The row of an answer out of the store.
+pub const HIT: &str = "cache hit";
+/// The row of an answer that the cache looked for, had fetched, and did not keep.
+pub const MISS: &str = "cache miss";
 /// The name of the last row.
 pub const TOGETHER: &str = "all together";
 
@@ -37,6 +43,8 @@ pub const ALL: &[(&str, fn() -> Figure)] = &[
     ("correlation", || cost(correlation, 1, terms)),
     ("overload", || cost(overload, 1, terms)),
     ("fault", || cost(fault, 1, terms)),
+    (HIT, || cost(|| cache(Some(FOR_YEARS)), 1, terms)),
+    (MISS, || cost(|| cache(None), 1, terms)),
     ("deadline", || cost(deadline, 1, terms)),
     ("limit", || cost(|| limit(Vec::new()), 1, terms)),
     ("limit by key", || {
@@ -133,6 +141,25 @@ fn fault() -> fault::FaultLayer {
     let metrics = fault::metrics::Metrics::new(&telemetry(), "u", "*");
     let injection = fault::Injection::new("u", "*", settings, metrics);
     fault::FaultLayer::new(Some(injection))
+}
+
+/// Longer than it is since the answers' date.
+const FOR_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// A cache of the caller's own, for the call has an `Authorization`. Its answers say nothing of how long they are fresh:
+/// without `get` none is kept.
+fn cache(get: Option<Duration>) -> cache::CacheLayer {
+    let settings = cache::Settings {
+        get,
+        per: vec![cache::config::Principal::Header(header::AUTHORIZATION)],
+        ..cache::Settings::default()
+    };
+    let metrics = cache::metrics::Metrics::new(&telemetry(), "u", "*");
+    let store = cache::Store::new(64 << 20);
+    let total = Duration::from_secs(30);
+    cache::CacheLayer::new(Some(cache::Guard::new(
+        settings, store, metrics, None, total,
+    )))
 }
 
 /// A limit that the bench does not reach.

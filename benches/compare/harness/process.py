@@ -155,6 +155,23 @@ def core_busy_us(cores: set[int]) -> float:
     return sum(sum(map(int, fields[1:4])) for fields in lines if fields[0] in names) * TICK_US
 
 
+def pauses(core: int, seconds: float = 1.0) -> float:
+    """The share of the time for which a core was with others for 0.3 ms and more, another guest of the machine too. Seen by
+    a loop that does nothing but look."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        begun = last = time.perf_counter()
+        lost = 0.0
+        while last - begun < seconds:
+            now = time.perf_counter()
+            lost += now - last if now - last > 0.0003 else 0.0
+            last = now
+        return lost / seconds
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def wait_until(ready, process: Process, seconds: float, what: str) -> None:
     """Polls `ready` until it holds; a program that ended or took too long is an error that carries its last words."""
     end = time.monotonic() + seconds

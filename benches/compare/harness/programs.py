@@ -4,12 +4,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness.load import Case, Generators, get
+from harness.cases import BY_NAME, Case
+from harness.load import HOST, Generators, get, grpc_message
 from harness.process import Process, free_port, wait_until
 
 TEMPLATES = Path(__file__).parent.parent / "programs"
 # In the order of a round's forward direction.
-ALL = ["outrider", "envoy", "haproxy", "nginx"]
+ALL = ["direct", "outrider", "envoy", "haproxy", "nginx", "varnish"]
 START_SECONDS = 20
 # Long enough for allocators and start-up threads to settle, short enough to still be "right after the start".
 SETTLE_SECONDS = 0.5
@@ -31,6 +32,10 @@ class Origin:
     def __init__(self, nginx: str, folder: Path, cores: set[int]):
         self.h1, self.h2 = free_port(), free_port()
         kib = ("outrider compare " * 61)[:1024]
+        files = folder / "files"
+        files.mkdir()
+        (files / "10m").write_bytes(bytes(range(256)) * (10 << 12))
+        (files / "message").write_bytes(grpc_message())
         config = fill("origin.conf", folder, {
             "DIR": folder, "ORIGIN_H1": self.h1, "ORIGIN_H2": self.h2, "KIB": kib, "KIB64": "$kib" * 64})
         command = [nginx, "-p", str(folder), "-e", "stderr", "-c", str(config)]
@@ -40,6 +45,31 @@ class Origin:
     def port(self, protocol: str) -> int:
         return self.h1 if protocol == "h1" else self.h2
 
+    def asked(self) -> int:
+        """How many requests came to it so far."""
+        # Three numbers under "server accepts handled requests".
+        return int(get(self.h1, "/count")[2].split(b"\n")[2].split()[2])
+
+
+class Direct:
+    """No proxy at all: what the others are compared with where the way itself takes time."""
+
+    name, process, idle_rss_kib, idle_pss_kib = "direct", None, 0, 0
+
+    def __init__(self, case: Case, origin: Origin):
+        self.port = origin.port(case.protocol)
+
+    def settle(self, case: Case, generators: Generators) -> None:
+        wrong = generators.once(case, self.port)
+        if wrong:
+            raise RuntimeError(f"the origin answered the first request wrongly: {wrong}")
+
+    def stop(self) -> None:
+        pass
+
+
+FORMS = {"outrider": "yaml", "envoy": "yaml", "haproxy": "cfg", "nginx": "conf", "varnish": "vcl"}
+
 
 class Running:
     """A proxy in front of the origin, ready to be loaded."""
@@ -48,20 +78,25 @@ class Running:
         self.name, self.port, self.admin = name, free_port(), free_port()
         h2 = case.protocol == "h2"
         values = {
-            "DIR": folder, "PORT": self.port, "ADMIN": self.admin,
+            "DIR": folder, "PORT": self.port, "ADMIN": self.admin, "OTHER": free_port(),
             "ORIGIN": origin.port(case.protocol), "ORIGIN_H1": origin.h1,
             "NGINX_H2": " http2" if h2 else "",
             "HAPROXY_PROTO": " proto h2" if h2 else "",
             "ENVOY_CODEC": "HTTP2" if h2 else "HTTP1",
             "ENVOY_UPSTREAM": "http2_protocol_options" if h2 else "http_protocol_options",
         }
-        template = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "envoy": "envoy.yaml", "outrider": "outrider.yaml"}[name]
+        template = f"{name}-{case.flavour}.{FORMS[name]}"
+        if not (TEMPLATES / template).exists():
+            template = f"{name}.{FORMS[name]}"
         config = str(fill(template, folder, values))
         command = {
             "nginx": [binary, "-p", str(folder), "-e", "stderr", "-c", config],
             "haproxy": [binary, "-db", "-f", config],
             "envoy": [binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "error"],
             "outrider": [binary, "run", config],
+            # Its management port is not needed, and its store is as large as outrider's.
+            "varnish": [binary, "-F", "-n", str(folder / "varnish"), "-a", f"127.0.0.1:{self.port}", "-f", config,
+                        "-s", "malloc,64m", "-T", "none"],
         }[name]
         with open(log if name == "outrider" else "/dev/null", "ab") as out:
             self.process = Process(command, cores, out, folder / f"{name}.stderr", {"OUTRIDER_WORKERS": "1"})
@@ -70,6 +105,8 @@ class Running:
 
     def settle(self, case: Case, generators: Generators) -> None:
         """Waits for the program, reads its idle memory before any load, then sends one request through it."""
+        if self.name == "outrider" and case.flavour == "tunnel":
+            generators.by_connect.add(self.port)
         port, path = (self.admin, "/ready") if self.name == "outrider" else (self.port, None)
         ready = (lambda: get(port, path)[0] is None) if path else (lambda: listens(port))
         wait_until(ready, self.process, START_SECONDS, self.name)
@@ -95,7 +132,7 @@ def listens(port: int) -> bool:
 
 def features_at_work(binary: str, origin: Origin, folder: Path, cores: set[int], generators: Generators) -> dict[str, bool]:
     """Whether outrider does what the comparison claims is on, seen from outside with one request."""
-    case = Case("features", "h1", "/1k", 1024)
+    case = BY_NAME["h1-1k"]
     log = folder / "features.log"
     running = Running("outrider", binary, case, origin, folder, cores, str(log))
     try:

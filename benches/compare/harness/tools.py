@@ -15,6 +15,7 @@ DEBIAN_PACKAGES = {
     "haproxy": "haproxy",
     "wrk": "wrk",
     "h2load": "nghttp2-client",
+    "varnish": "varnish",
 }
 
 
@@ -27,6 +28,7 @@ def say(text: str) -> None:
 
 
 def which(name: str) -> str | None:
+    name = {"varnish": "varnishd"}.get(name, name)
     # Debian keeps servers in sbin, which is not on every user's PATH.
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
@@ -49,7 +51,8 @@ def apt_install(packages: list[str]) -> None:
         if subprocess.run(install, stdout=subprocess.DEVNULL).returncode != 0:
             raise Missing(f"apt-get failed; {by_hand}")
     # systemd does not look at RUNLEVEL. What was installed a moment ago for this benchmark need not serve port 80.
-    services = [package for package in packages if package in ("nginx", "haproxy")]
+    services = [package for package in packages if package in ("nginx", "haproxy", "varnish")]
+    services += ["varnishncsa"] if "varnish" in services else []
     if services and Path("/run/systemd/system").is_dir():
         say(f"compare: stopping the services these packages start: {' '.join(services)}")
         subprocess.run([*root, "systemctl", "disable", "--now", *services], stderr=subprocess.DEVNULL)
@@ -97,25 +100,40 @@ def envoy() -> str:
 
 
 def build_outrider() -> str:
-    """Builds the release binary and gives its path as cargo reports it."""
     if not shutil.which("cargo"):
         raise Missing("no cargo here; install Rust or give --binary PATH")
     say("compare: cargo build --release (the first time takes some minutes)")
+    return build("outrider", REPOSITORY)
+
+
+def build_generator() -> str:
+    if not shutil.which("cargo"):
+        raise Missing("no cargo here, and the paced cases need a generator that it builds; leave them out with --only")
+    say("compare: building the load generator (the first time takes some seconds)")
+    # Beside outrider's, not among it: the two have different locks.
+    return build("generator", REPOSITORY / "benches" / "compare" / "generator", target_directory() / "compare-generator")
+
+
+def build(name: str, package: Path, target: Path | None = None) -> str:
+    """Builds the release binary of a package and gives its path as cargo reports it."""
     built = subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--bin", "outrider", "--message-format", "json-render-diagnostics"],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        ["cargo", "build", "--release", "--locked", "--bin", name, "--message-format", "json-render-diagnostics",
+         *(["--target-dir", str(target)] if target else [])],
+        cwd=package, stdout=subprocess.PIPE, text=True)
     if built.returncode != 0:
-        raise Missing("cargo build --release failed")
+        raise Missing(f"cargo build --release failed in {package}")
     for line in built.stdout.splitlines():
         message = json.loads(line) if line.startswith("{") else {}
-        if message.get("executable") and message.get("target", {}).get("name") == "outrider":
+        if message.get("executable") and message.get("target", {}).get("name") == name:
             return message["executable"]
-    raise Missing("cargo built no binary called outrider")
+    raise Missing(f"cargo built no binary called {name}")
 
 
 def version(name: str, path: str) -> str:
     """The first line that has a digit of what a program says of its version, or '?'."""
-    flag = {"nginx": "-v", "haproxy": "-v", "wrk": "-v", "outrider": "version"}.get(name, "--version")
+    if name == "generator":
+        return "generator of this repository"
+    flag = {"nginx": "-v", "haproxy": "-v", "wrk": "-v", "varnish": "-V", "outrider": "version"}.get(name, "--version")
     try:
         answer = subprocess.run([path, flag], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -129,4 +147,5 @@ def version(name: str, path: str) -> str:
         "nginx": text.replace("nginx version: ", ""),
         "haproxy": " ".join(text.split()[:3]).replace("HAProxy version", "HAProxy"),
         "wrk": " ".join(text.split()[:2]),
+        "varnish": text.split("(")[-1].split(" revision")[0],
     }.get(name, text)
