@@ -13,8 +13,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
 
 use crate::BUDGET;
 use crate::traffic::Dice;
@@ -84,10 +82,11 @@ pub fn measure(binary: &str, requests: usize, seed: u64) -> std::io::Result<Memo
         .arg(&policy)
         .env("OUTRIDER_WORKERS", "1")
         .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn();
-    let child = Running(child?);
+    let mut child = Running(child?);
+    ready(&mut child.0)?;
     let admin = SocketAddr::from(([127, 0, 0, 1], admin));
-    ready(admin)?;
     std::fs::remove_file(&policy)?;
     let outbound = SocketAddr::from(([127, 0, 0, 1], outbound));
     let idle = resident(child.0.id())?;
@@ -213,15 +212,19 @@ fn head(reader: &mut impl BufRead) -> std::io::Result<(u16, u64)> {
     }
 }
 
-fn ready(admin: SocketAddr) -> std::io::Result<()> {
-    let end = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < end {
-        if get(admin, "/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-            return Ok(());
+/// Waits for the line that says so, and lets nobody wait for whoever reads the lines after it.
+fn ready(child: &mut Child) -> std::io::Result<()> {
+    let said = child.stderr.take().map(BufReader::new);
+    let mut said = said.ok_or_else(|| std::io::Error::other("outrider has no standard error"))?;
+    let mut line = String::new();
+    while !line.contains(r#""message":"ready""#) {
+        line.clear();
+        if said.read_line(&mut line)? == 0 {
+            return Err(std::io::Error::other("outrider ended before it was ready"));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
-    Err(std::io::Error::other("outrider was not ready within 20 s"))
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    Ok(())
 }
 
 fn get(from: SocketAddr, path: &str) -> std::io::Result<String> {
