@@ -27,6 +27,7 @@ use crate::policy::breaker;
 use crate::policy::bulkhead;
 use crate::policy::cache;
 use crate::policy::correlation;
+use crate::policy::credential;
 use crate::policy::deadline;
 use crate::policy::eject;
 use crate::policy::fault;
@@ -68,6 +69,8 @@ pub struct Parts {
         Arc<retry::Budget>,
         Arc<retry::metrics::Metrics>,
     )>,
+    /// `credential` of the route; `None` is off.
+    pub credential: Option<Arc<credential::Guard>>,
     /// The breaker, and how this route obeys it; `None` is off.
     pub breaker: Option<(Arc<breaker::Breaker>, Mode)>,
     /// The bulkhead, and how this route obeys it; `None` is off.
@@ -104,7 +107,9 @@ pub type Stack = Observe<
 >;
 
 /// The part of it that each try goes through.
-type OneTry = correlation::TrySpan<breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>>;
+type OneTry = credential::Vouched<
+    correlation::TrySpan<breaker::Guarded<eject::Watched<deadline::TryTimeout<Balance>>>>,
+>;
 
 /// The way of a request, from the client's side to the upstream's.
 #[must_use]
@@ -113,6 +118,7 @@ pub fn build(parts: Parts) -> Stack {
         connect: parts.deadline.connect,
         idle: parts.deadline.idle,
     };
+    let retries = parts.retry.is_some();
     ServiceBuilder::new()
         // Sees what the client sees: also faults, which become answers here, and clients that leave.
         .layer(ObserveLayer::new(parts.observer))
@@ -144,6 +150,9 @@ pub fn build(parts: Parts) -> Stack {
         // Outside everything that judges a single try. A breaker's refusal comes through and is not repeated.
         .layer(retry::RetryLayer::new(parts.retry))
         // --- from here on once for each try ---
+        // First in each try: whatever is sent carries the secret, and nothing outside ever sees it. What is sent again with
+        // another key is a try of its own to all inside; without a secret nothing is sent and nobody inside is blamed.
+        .layer(credential::CredentialLayer::new(parts.credential, retries))
         // Each try is a span of its own to the upstream.
         .layer(correlation::TryLayer::new())
         // Counts tries, not calls: an upstream that only answers the third try is failing.

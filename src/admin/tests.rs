@@ -22,6 +22,7 @@ use crate::kit::walk;
 use crate::policy::breaker;
 use crate::policy::bulkhead;
 use crate::policy::cache;
+use crate::policy::credential;
 use crate::policy::correlation;
 use crate::policy::deadline;
 use crate::policy::eject;
@@ -425,6 +426,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = deadline::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = cache::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = cache::metrics::StoreMetrics::new(&telemetry);
+    let _ = credential::metrics::Metrics::new(&telemetry, "pay", "*", "env:KEY", None);
+    let _ = credential::metrics::SourceMetrics::new(&telemetry, "env:KEY");
     let _ = idempotency::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = hedge::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");

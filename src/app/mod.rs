@@ -3,6 +3,7 @@
 //! Threads: the control thread (accept, names, reload, signals), one thread a worker (the data path), the admin thread, the
 //! log writer, and the watch on the policy files. Only workers touch requests.
 
+mod credentials;
 mod door;
 mod faults;
 mod kept;
@@ -338,6 +339,7 @@ fn keep_gauges(shared: &Arc<Shared>) {
                 shared.load.refresh(settings);
             }
             tree.faults.refresh();
+            tree.credentials.refresh();
         }
     }));
 }
@@ -352,7 +354,7 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
             upstreams: Box::new(move || {
                 let (now, tree) = (clock::now(), of_upstreams.tree.load());
                 let mut all = Vec::new();
-                tree.each(|live| all.push(live.describe(&tree.faults, now)));
+                tree.each(|live| all.push(live.describe(&tree.faults, &tree.credentials, now)));
                 serde_json::Value::Array(all)
             }),
             faults: Box::new(move || of_faults.tree.load().faults.describe()),

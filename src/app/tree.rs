@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 
+use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
 use crate::app::orders::Forces;
 use crate::app::upstream::Live;
@@ -62,6 +63,8 @@ pub struct Tree {
     live: DashMap<Key, Arc<Live>>,
     /// What is injected on purpose.
     pub faults: Faults,
+    /// What is added to calls so that upstreams take them.
+    pub credentials: Credentials,
     /// What operators hold breakers at; the same for all trees of a process.
     pub forces: Arc<Forces>,
     /// What is kept of answers; the same for all trees of a process. `None` until a policy has a cache.
@@ -89,9 +92,16 @@ impl Tree {
             .collect();
         order.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
         let faults = Faults::new(&policy, telemetry, before.map(|before| &before.faults));
+        let credentials = Credentials::new(
+            &policy,
+            telemetry,
+            resolver,
+            before.map(|before| &before.credentials),
+        );
         let store = store(&policy, before);
         let tree = Self {
             faults,
+            credentials,
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             policy,
             order,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
 use crate::app::orders::breaker_name;
 use crate::app::probes;
@@ -250,7 +251,7 @@ impl Live {
 
     /// Its line in `/upstreams`.
     #[must_use]
-    pub fn describe(&self, faults: &Faults, now: Instant) -> Value {
+    pub fn describe(&self, faults: &Faults, credentials: &Credentials, now: Instant) -> Value {
         let set = self.cluster.set();
         let endpoints: Vec<_> = set
             .endpoints
@@ -286,6 +287,7 @@ impl Live {
                     "fault": faults
                         .find(&self.name, &route.policy.name)
                         .map(|injection| injection.state().word()),
+                    "credential": credentials.describe(&self.name, &route.policy.name, now),
                     "cache": route.cache.as_ref().map(|cache| cache.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                     "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),

@@ -252,6 +252,7 @@ impl Worker {
                     Arc::clone(&route.retries),
                 )
             }),
+            credential: tree.credentials.find(&live.name, name).cloned(),
             breaker: route.breaker.clone(),
             bulkhead: route.bulkhead.clone(),
             ejector: live.ejector.clone(),

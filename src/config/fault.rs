@@ -219,6 +219,10 @@ codes! {
     IDLE_CACHE = "OR081", Warn, "cache that does nothing";
     /// Two times of a cache that do not go together.
     ODD_TTL = "OR082", Warn, "cache times at odds";
+    /// A secret that the sender of a request could have sent elsewhere.
+    LOOSE_CREDENTIAL = "OR085", Error, "credential that could go elsewhere";
+    /// A secret that others can read.
+    PLAIN_CREDENTIAL = "OR086", Warn, "credential sent in plain text";
 }
 
 /// A file as faults show it.

@@ -29,6 +29,7 @@ use crate::kit::fields::Fields;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::cache::config as cache;
+use crate::policy::credential::config as credential;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::fault::config as fault;
@@ -188,6 +189,7 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
         };
         breaker::Settings { scope, ..settings }
     });
+    let credential = merged.block("credential").map(credential::Settings::lift);
     Route {
         name: name.to_owned(),
         matcher: matcher.cloned(),
@@ -196,7 +198,11 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
             .block("timeout")
             .map(deadline::Settings::lift)
             .unwrap_or_default(),
-        cache: merged.block("cache").map(cache::Settings::lift),
+        cache: merged.block("cache").map(|block| cache::Settings {
+            vouched: vouched(credential.as_ref()),
+            ..cache::Settings::lift(block)
+        }),
+        credential,
         limit: merged.block("limit").map(|block| limit::Settings {
             own: block.written_by(rank::ROUTE),
             ..limit::Settings::lift(block)
@@ -211,6 +217,15 @@ fn lift_route(name: &str, matcher: Option<&Matcher>, merged: &Merged) -> Route {
         }),
         fault: merged.block("fault").map(fault::Settings::lift),
     }
+}
+
+/// What the cache has to know of the credential that is put on a call behind its back.
+fn vouched(credential: Option<&credential::Settings>) -> Option<cache::Vouched> {
+    let enforced = credential.filter(|credential| credential.mode.enforces())?;
+    Some(cache::Vouched {
+        header: enforced.header.clone(),
+        overwrite: enforced.overwrite,
+    })
 }
 
 /// `listen` of a merged root.

@@ -3,6 +3,7 @@
 mod balance;
 mod bulkhead;
 mod cache;
+mod credential;
 mod fault;
 mod health;
 mod hedge;
@@ -174,6 +175,7 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
         tunnel(upstream, sink);
     } else {
         policy(&upstream.merged, sink);
+        credential::run(upstream, sink);
         hedge::endpoints(upstream, sink);
         fault::reach(upstream, sink);
         for route in &upstream.routes {
@@ -229,6 +231,7 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
 fn tunnel(upstream: &BuiltUpstream, sink: &mut Sink) {
     for key in [
         "cache",
+        "credential",
         "limit",
         "retry",
         "breaker",

@@ -35,6 +35,7 @@ use crate::http::hops;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::cache::config as cache;
+use crate::policy::credential::config as credential;
 use crate::policy::deadline::config as deadline;
 use crate::policy::eject::config as eject;
 use crate::policy::fault::config as injection;
@@ -200,6 +201,8 @@ pub struct Route {
     pub hedge: Option<hedge::Settings>,
     /// `cache`; `None` is off.
     pub cache: Option<cache::Settings>,
+    /// `credential`; `None` is off.
+    pub credential: Option<credential::Settings>,
     /// `limit`; `None` is off. A route that changes any field except `mode` has one of its own.
     pub limit: Option<limit::Settings>,
     /// `breaker`; `None` is off. `scope` says whose machine: a route that changes any breaker field except `mode` always

@@ -78,6 +78,8 @@ reasons! {
     BulkheadTimeout = "bulkhead_timeout", 503, "No call to the upstream ended in time to make room for this one.";
     /// The breaker of the upstream or route is open.
     BreakerOpen = "breaker_open", 503, "The circuit breaker is open.";
+    /// The secret that the policy adds to the call is not there; without it the call does not go.
+    Credential = "credential", 503, "The credential that this call needs is not available.";
     /// The upstream has no endpoint to send to.
     NoEndpoint = "no_endpoint", 503, "The upstream has no endpoint.";
     /// The name could not be resolved and no earlier answer is known.

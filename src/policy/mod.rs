@@ -4,6 +4,7 @@
 //! skin), `config` (settings), `metrics`, `tests`. Rooms never name each other; `crate::stack` puts them in order.
 
 pub mod correlation;
+pub mod credential;
 pub mod fault;
 pub mod overload;
 

@@ -85,9 +85,9 @@ pub static CACHE: Table = Table {
         ),
         Key::new(
             "credentialed",
-            Kind::Words(&["standard", "off"]),
+            Kind::Words(&["standard", "off", "own"]),
             "standard",
-            "Answers to requests with Authorization: as RFC 9111 section 3.5 has it, or never kept.",
+            "Answers to requests with Authorization, or with a `credential` of the policy: as RFC 9111 section 3.5 has it, or never kept. `own`: as standard, but the policy's credential is the service's own and changes nothing.",
         ),
         Key::new(
             "cookies",

@@ -21,7 +21,7 @@ use crate::route::machine::Pattern;
 /// The words of `retry.when` that are not numbers.
 pub const CONDITIONS: &[&str] = &["connect", "refused", "reset", "try_timeout"];
 
-const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+pub(super) const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 const HOST_AND_PORT: &str = "^[^\\s/]+:[0-9]{1,5}$";
 
 pub(in crate::config) static NAME: Check = Check {

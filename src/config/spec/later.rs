@@ -5,44 +5,6 @@ use super::Kind;
 use super::Switch;
 use super::Table;
 use super::checks;
-use super::rooms::MODES;
-
-const MODE: Key = Key::new(
-    "mode",
-    Kind::Words(MODES),
-    "off",
-    "`shadow` decides, counts and explains, but lets the call through.",
-);
-
-/// `credential`.
-pub static CREDENTIAL: Table = Table {
-    name: "credential",
-    doc: "A secret added to each call.",
-    short: None,
-    switch: Switch::Mode,
-    keys: &[
-        MODE,
-        Key::new(
-            "header",
-            Kind::Text(&checks::HEADER),
-            "Authorization",
-            "The header that carries it.",
-        ),
-        Key::new(
-            "from",
-            Kind::Text(&checks::SECRET),
-            "",
-            "Where the secret is: `file:/path` or `env:NAME`.",
-        )
-        .required(),
-        Key::new(
-            "format",
-            Kind::Text(&checks::FORMAT),
-            "{}",
-            "The header's value; `{}` stands for the secret.",
-        ),
-    ],
-};
 
 /// `mtls`.
 pub static MTLS: Table = Table {

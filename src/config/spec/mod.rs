@@ -8,6 +8,7 @@ pub mod balance;
 pub mod bulkhead;
 pub mod cache;
 pub mod checks;
+pub mod credential;
 pub mod endpoints;
 pub mod fault;
 pub mod health;

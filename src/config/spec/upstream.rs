@@ -9,6 +9,7 @@ use super::balance;
 use super::bulkhead;
 use super::cache;
 use super::checks;
+use super::credential;
 use super::endpoints;
 use super::fault;
 use super::health;
@@ -86,11 +87,10 @@ const CACHE: Key = Key::new(
 );
 const CREDENTIAL: Key = Key::new(
     "credential",
-    Kind::Block(&later::CREDENTIAL),
+    Kind::Block(&credential::CREDENTIAL),
     "",
-    "A secret added to each call.",
-)
-.later(&[]);
+    "A secret of this service added to each call.",
+);
 const MTLS: Key = Key::new(
     "mtls",
     Kind::Block(&later::MTLS),

@@ -47,6 +47,8 @@ pub struct Settings {
     pub per: Vec<Principal>,
     /// Whether answers to requests with `Authorization` may be kept at all.
     pub credentialed: Credentialed,
+    /// What is put on calls behind the cache, which then answers as if the application had sent it. Default: nothing.
+    pub vouched: Option<Vouched>,
     /// What cookies mean.
     pub cookies: Cookies,
     /// The response header that names the tags to purge by, such as `Surrogate-Key` or `Cache-Tag`; a list with spaces or
@@ -73,6 +75,7 @@ impl Default for Settings {
             vary: Vec::new(),
             per: Vec::new(),
             credentialed: Credentialed::Standard,
+            vouched: None,
             cookies: Cookies::Careful,
             tags: None,
             strip_tags: false,
@@ -103,8 +106,10 @@ impl Settings {
             per: texts(block, "per").filter_map(Principal::parse).collect(),
             credentialed: match block.word("credentialed") {
                 Some("off") => Credentialed::Off,
+                Some("own") => Credentialed::Own,
                 _ => Credentialed::Standard,
             },
+            vouched: None,
             cookies: match block.word("cookies") {
                 Some("ignore") => Cookies::Ignore,
                 _ => Cookies::Careful,
@@ -223,6 +228,18 @@ pub enum Credentialed {
     Standard,
     /// Never kept, never answered from what is kept.
     Off,
+    /// As standard for what the application sends; what the policy's own `credential` puts on a call is that of the service
+    /// itself, the same for all that it calls, and changes nothing.
+    Own,
+}
+
+/// A credential that is put on calls behind the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The header that carries it.
+    pub header: HeaderName,
+    /// Whether the application's own header is replaced by it.
+    pub overwrite: bool,
 }
 
 /// What cookies mean.

@@ -123,6 +123,16 @@ impl Guard {
         self.settings.mode.enforces() && !self.only_invalidates
     }
 
+    /// Whether a credential of the service will be put on the call further in. Its answer is then one to credentials (RFC 9111
+    /// section 3.5), whatever the header is called: the field that carries it is our policy's choice, not HTTP's.
+    fn is_vouched(&self, head: &Parts) -> bool {
+        let settings = &self.settings;
+        settings.vouched.as_ref().is_some_and(|vouched| {
+            settings.credentialed != Credentialed::Own
+                && (vouched.overwrite || !head.headers.contains_key(&vouched.header))
+        })
+    }
+
     /// What its calls came to, for a person.
     #[must_use]
     pub fn describe(&self) -> Value {
@@ -153,7 +163,7 @@ fn rules(settings: &Settings) -> Rules {
         stale_while_revalidate: settings.stale_while_revalidate.unwrap_or_default(),
         stale_if_error: settings.stale_if_error.unwrap_or_default(),
         cookies: settings.cookies == Cookies::Ignore,
-        credentialed: settings.credentialed == Credentialed::Standard,
+        credentialed: settings.credentialed != Credentialed::Off,
     }
 }
 
@@ -331,6 +341,7 @@ impl Policy {
         let (text, value) = (&mut scratch.0, &mut scratch.1);
         text.clear();
         self.write_key(head, &mut asked, text);
+        asked.authorization |= guard.is_vouched(head);
         if asked.authorization && !guard.rules.credentialed {
             return self.pass(&call.trail, "authorization");
         }
