@@ -302,12 +302,11 @@ impl Decoder<'_> {
                 }
                 Err((code, fault)) => {
                     let place = self.place(node.span);
-                    self.sink.add(
-                        code,
-                        place,
-                        format!("{what}: {}", fault.message),
-                        fault.hint,
-                    );
+                    if kind.may_hold_secret() {
+                        self.sink.hide(place);
+                    }
+                    let message = format!("{what}: {}", fault.message);
+                    self.sink.add(code, place, message, fault.hint);
                     None
                 }
             },

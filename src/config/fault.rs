@@ -299,6 +299,27 @@ impl Sink {
         }
     }
 
+    /// Takes the text of a place out of all snippets to come: it may be a secret, and what is told here ends in logs.
+    pub(crate) fn hide(&mut self, place: Place) {
+        let shown = self.files.get_mut(place.file);
+        let Some(text) = shown.and_then(|shown| shown.text.as_mut()) else {
+            return;
+        };
+        let hidden = text.split_inclusive('\n').zip(1..).map(|(line, number)| {
+            if number != place.span.line {
+                return line.to_owned();
+            }
+            let is_inside = |at: u32| (place.span.column..place.span.end).contains(&at);
+            let blank = |(c, at): (char, u32)| match c {
+                '\n' => c,
+                _ if is_inside(at) => '*',
+                c => c,
+            };
+            line.chars().zip(1..).map(blank).collect()
+        });
+        *text = hidden.collect();
+    }
+
     /// Whether any fault so far refuses the policy.
     pub(crate) fn refuses(&self) -> bool {
         self.errors > 0

@@ -19,6 +19,8 @@ mod path_cache_down;
 mod path_cache_orders;
 mod path_cache_safe;
 mod path_captured;
+mod path_credential;
+mod path_credential_token;
 mod path_differential;
 mod path_dns;
 mod path_drain;

@@ -14,6 +14,7 @@ pub mod h2raw;
 pub mod load;
 pub mod metrics;
 pub mod names;
+pub mod oauth;
 pub mod origin;
 #[expect(dead_code, reason = "the unit tests use the rest of it")]
 pub mod pki;

@@ -44,7 +44,8 @@ fn written(block: &Merged) -> Option<Place> {
 fn source(credential: &Merged, at: Place, sink: &mut Sink) {
     let grant = credential.block("oauth2");
     match (credential.word("from"), grant) {
-        (None, None) => {
+        // Where something else is refused, it may be what stood there.
+        (None, None) if !sink.refuses() => {
             let hint = "add `from: file:/path`, or `oauth2: { ... }`".to_owned();
             let message = "credential needs `from` or `oauth2`";
             sink.add(code::MISSING_KEY, at, message, Some(hint));

@@ -127,7 +127,7 @@ static HEADER: Check = Check {
     pattern: checks::TOKEN,
     test: header,
 };
-static TOKEN_URL: Check = Check {
+pub(super) static TOKEN_URL: Check = Check {
     name: "a URL such as `https://auth.example.com/token`",
     pattern: "^https?://[^\\s/@]+(/[^\\s#]*)?$",
     test: token_url,

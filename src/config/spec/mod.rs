@@ -174,6 +174,16 @@ impl Table {
 }
 
 impl Kind {
+    /// Whether a text that is refused in this place may be a secret, written where only its place belongs.
+    #[must_use]
+    pub fn may_hold_secret(&self) -> bool {
+        let Kind::Text(check) = self else {
+            return false;
+        };
+        let places = [&checks::SECRET, &credential::TOKEN_URL];
+        places.iter().any(|place| std::ptr::eq(*place, *check))
+    }
+
     /// How a fault describes what was expected.
     #[must_use]
     pub fn expected(&self) -> String {

@@ -214,13 +214,11 @@ where
     }
     let now = clock::now();
     call.trail.stamp(now);
-    match guard.keys(now) {
-        Ok(keys) => send(inner, Rc::clone(&policy), call, keys).await,
-        Err(_) => {
-            guard.metrics.refused(Mode::Enforce.word());
-            Err(guard.fault(now))
-        }
-    }
+    let Ok(keys) = guard.keys(now) else {
+        guard.metrics.refused(Mode::Enforce.word());
+        return Err(guard.fault(now));
+    };
+    send(inner, Rc::clone(&policy), call, keys).await
 }
 
 /// Sends with one key and, where that is refused, once with the other.

@@ -48,31 +48,27 @@ fn without_one_the_call_does_not_go() {
     );
 }
 
-fn after(refused: bool, other: bool, replayable: bool, budget: bool) -> After {
-    on_answer(refused, other, replayable, || budget)
-}
-
 #[test]
 fn any_other_answer_passes() {
     for other in [false, true] {
-        assert_eq!(after(false, other, true, true), After::Pass);
+        assert_eq!(on_answer(false, other, true, || true), After::Pass);
     }
 }
 
 #[test]
 fn a_401_without_another_key_passes_and_asks_for_a_fresh_token() {
-    assert_eq!(after(true, false, true, true), After::Renew);
+    assert_eq!(on_answer(true, false, true, || true), After::Renew);
 }
 
 #[test]
 fn a_401_with_another_key_passes_if_the_body_is_gone_or_the_budget() {
-    assert_eq!(after(true, true, false, true), After::BodyGone);
-    assert_eq!(after(true, true, true, false), After::NoBudget);
+    assert_eq!(on_answer(true, true, false, || true), After::BodyGone);
+    assert_eq!(on_answer(true, true, true, || false), After::NoBudget);
 }
 
 #[test]
 fn a_401_with_another_key_is_sent_once_more() {
-    assert_eq!(after(true, true, true, true), After::Second);
+    assert_eq!(on_answer(true, true, true, || true), After::Second);
 }
 
 #[test]

@@ -82,7 +82,10 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("credential.mode", "shadow"),
     ("credential.header", "X-Api-Key"),
     ("credential.from", "file:/run/key"),
-    ("credential.oauth2.token_url", "https://auth.example.com/token"),
+    (
+        "credential.oauth2.token_url",
+        "https://auth.example.com/token",
+    ),
     ("credential.oauth2.client_id", "shop"),
     ("credential.oauth2.client_secret", "file:/run/secret"),
     ("credential.oauth2.auth", "form"),

@@ -150,10 +150,8 @@ fn subscribe(path: &Path, signs: &Arc<Signs>) -> Option<RecommendedWatcher> {
         let Ok(event) = event else { return };
         let is_file = event.paths.contains(&file);
         match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                if is_file {
-                    signs.writing.store(false, Ordering::Relaxed);
-                }
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) if is_file => {
+                signs.writing.store(false, Ordering::Relaxed);
             }
             // Reading it, as we do, is an event on some systems.
             EventKind::Access(_) => return,
