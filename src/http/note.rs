@@ -133,6 +133,11 @@ pub enum Note {
         /// Retries left in the budget.
         budget: f32,
     },
+    /// The policy has a secret for the call.
+    Credential {
+        /// What was done, in words such as `set`.
+        did: &'static str,
+    },
     /// The breaker was asked.
     Breaker {
         /// What it did.
@@ -162,6 +167,7 @@ impl Note {
             Self::Idempotency { .. } => "idempotency",
             Self::Hedge { .. } => "hedge",
             Self::Retry { .. } => "retry",
+            Self::Credential { .. } => "credential",
             Self::Breaker { .. } => "breaker",
             Self::Try(_) => "try",
         }
@@ -219,6 +225,7 @@ impl fmt::Display for Note {
                 why,
                 ..
             } => write!(f, "not again: {why}"),
+            Self::Credential { did } => f.write_str(did),
             Self::Breaker {
                 fate: Fate::Passed,
                 state,

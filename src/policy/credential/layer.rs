@@ -31,6 +31,7 @@ use crate::http::Outcome;
 use crate::http::ResponseBody;
 use crate::http::grpc_status_of;
 use crate::http::is_grpc;
+use crate::http::note::Note;
 use crate::kit::mode::Mode;
 use crate::policy::credential::machine;
 use crate::policy::credential::machine::After;
@@ -110,12 +111,12 @@ where
         let holding = keys.as_ref().err().copied().unwrap_or(Holding::Held);
         let decision = machine::judge(own, settings.overwrite, holding);
         if settings.mode == Mode::Shadow {
-            guard.would(decision);
+            guard.would(decision, &call);
             return VouchedFuture::plain(self.inner.call(call));
         }
         match (decision, keys) {
             (Decision::Set, Ok(Keys { lead, other: None })) => {
-                guard.sign(&lead, &mut call.head.headers);
+                guard.sign(&lead, &mut call);
                 VouchedFuture::Sent {
                     inner: self.inner.call(call),
                     policy: Some(Rc::clone(policy)),
@@ -133,14 +134,11 @@ where
                     work: Box::pin(work),
                 }
             }
-            (Decision::Refuse | Decision::Set, _) => {
-                guard.metrics.refused(settings.mode.word());
-                VouchedFuture::Refused {
-                    fault: Some(guard.fault(now)),
-                }
-            }
+            (Decision::Refuse | Decision::Set, _) => VouchedFuture::Refused {
+                fault: Some(guard.refuse(&call)),
+            },
             (Decision::Keep, _) => {
-                guard.metrics.kept();
+                guard.keep(&call);
                 VouchedFuture::plain(self.inner.call(call))
             }
         }
@@ -148,13 +146,33 @@ where
 }
 
 impl Guard {
-    /// Counts what mode enforce would have done.
-    fn would(&self, decision: Decision) {
-        match decision {
-            Decision::Keep => self.metrics.kept(),
-            Decision::Set | Decision::Wait => self.metrics.would_use(),
-            Decision::Refuse => self.metrics.refused(Mode::Shadow.word()),
-        }
+    /// Tells what mode enforce would have done.
+    fn would(&self, decision: Decision, call: &Call) {
+        let did = match decision {
+            Decision::Keep => return self.keep(call),
+            Decision::Set | Decision::Wait => {
+                self.metrics.would_use();
+                "would set"
+            }
+            Decision::Refuse => {
+                self.metrics.refused(Mode::Shadow.word());
+                "would refuse"
+            }
+        };
+        call.trail.note(Note::Credential { did });
+    }
+
+    /// The call goes with what the application set.
+    fn keep(&self, call: &Call) {
+        self.metrics.kept();
+        call.trail.note(Note::Credential { did: "kept" });
+    }
+
+    /// The call does not go.
+    fn refuse(&self, call: &Call) -> Fault {
+        self.metrics.refused(Mode::Enforce.word());
+        call.trail.note(Note::Credential { did: "refused" });
+        self.fault(call.trail.now())
     }
 }
 
@@ -215,8 +233,7 @@ where
     let now = clock::now();
     call.trail.stamp(now);
     let Ok(keys) = guard.keys(now) else {
-        guard.metrics.refused(Mode::Enforce.word());
-        return Err(guard.fault(now));
+        return Err(guard.refuse(&call));
     };
     send(inner, Rc::clone(&policy), call, keys).await
 }
@@ -236,7 +253,7 @@ where
         }
         (other, call.fork())
     });
-    guard.sign(&lead, &mut call.head.headers);
+    guard.sign(&lead, &mut call);
     let outcome = inner.call(call).await;
     let refused = is_refused(&outcome);
     let (has_other, replayable) = match &spare {
@@ -249,7 +266,7 @@ where
         (After::Second, Some((other, mut again))) => {
             // Its connection may serve the second one.
             drop(outcome);
-            guard.sign(&other, &mut again.head.headers);
+            guard.sign(&other, &mut again);
             let outcome = inner.call(again).await;
             guard.metrics.second(match &outcome {
                 Err(_) => Second::Failed,

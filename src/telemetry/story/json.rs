@@ -121,6 +121,7 @@ fn numbers(note: &Note) -> Value {
             why,
             budget,
         } => json!({ "again_in_ms": again_in.map(ms), "why": why, "budget": budget }),
+        Note::Credential { did } => json!({ "did": did }),
         Note::Breaker {
             fate,
             state,

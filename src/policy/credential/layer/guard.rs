@@ -6,15 +6,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::source::Secret;
 use super::source::Source;
 use super::source::Spec;
+use crate::http::Call;
 use crate::http::Fault;
 use crate::http::Reason;
+use crate::http::note::Note;
 use crate::kit::budget::Budget;
 use crate::kit::budget::BudgetSettings;
 use crate::policy::credential::Settings;
@@ -164,7 +165,10 @@ impl Guard {
     }
 
     /// Puts the key on a request, in place of whatever stands there.
-    pub(super) fn sign(&self, key: &Key, headers: &mut HeaderMap) {
+    pub(super) fn sign(&self, key: &Key, call: &mut Call) {
+        let did = if key.is_next { "set next" } else { "set" };
+        call.trail.note(Note::Credential { did });
+        let headers = &mut call.head.headers;
         headers.insert(self.settings.header.clone(), key.secret.value.clone());
         self.metrics.used(key.is_next);
         let (told, version) = (&self.told[usize::from(key.is_next)], key.secret.version);
