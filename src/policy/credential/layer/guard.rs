@@ -1,7 +1,6 @@
 //! The secrets of one route, and how its calls carry them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,6 +11,9 @@ use serde_json::Value;
 use super::source::Secret;
 use super::source::Source;
 use super::source::Spec;
+use crate::audit;
+use crate::audit::Counted;
+use crate::audit::Event;
 use crate::http::Call;
 use crate::http::Fault;
 use crate::http::Reason;
@@ -37,8 +39,9 @@ pub struct Guard {
     budget: Mutex<Budget>,
     /// The versions of both keys for which the next one was taken and the first was not; zero is none.
     promoted: AtomicU64,
-    /// The versions whose first use was told to the audit log, by key.
-    told: [AtomicU32; 2],
+    /// Tell the audit log of the uses of both keys, by name.
+    uses: Counted,
+    next_uses: Option<Counted>,
     pub(super) metrics: Metrics,
 }
 
@@ -81,8 +84,14 @@ impl Guard {
         telemetry: &Telemetry,
     ) -> Arc<Self> {
         let other = next.as_ref().map(|next| next.name());
+        let used = |name: &str| {
+            let event = Event::new("credential_used").with("name", name);
+            audit::counted(event.with("upstream", upstream).with("route", route))
+        };
         Arc::new(Self {
             metrics: Metrics::new(telemetry, upstream, route, first.name(), other),
+            uses: used(first.name()),
+            next_uses: other.map(used),
             upstream: upstream.into(),
             route: route.into(),
             settings,
@@ -90,7 +99,6 @@ impl Guard {
             next,
             budget: Mutex::new(Budget::new(&BudgetSettings::default())),
             promoted: AtomicU64::new(0),
-            told: Default::default(),
         })
     }
 
@@ -171,26 +179,10 @@ impl Guard {
         let headers = &mut call.head.headers;
         headers.insert(self.settings.header.clone(), key.secret.value.clone());
         self.metrics.used(key.is_next);
-        let (told, version) = (&self.told[usize::from(key.is_next)], key.secret.version);
-        if told.load(Ordering::Relaxed) != version
-            && told.swap(version, Ordering::Relaxed) != version
-        {
-            self.audit(key);
+        match &self.next_uses {
+            Some(uses) if key.is_next => uses.hit(),
+            _ => self.uses.hit(),
         }
-    }
-
-    /// The first use of a secret, by name. Once for each route and version: the audit log is no access log.
-    fn audit(&self, key: &Key) {
-        let source = self.next.as_ref().filter(|_| key.is_next);
-        tracing::info!(
-            target: "audit",
-            what = "credential",
-            action = "use",
-            credential = source.unwrap_or(&self.first).name(),
-            upstream = %self.upstream,
-            route = %self.route,
-            "a secret is used"
-        );
     }
 
     /// A call counts towards the budget.

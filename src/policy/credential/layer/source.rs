@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 use super::fetch;
 use super::file;
+use crate::audit;
+use crate::audit::Event;
 use crate::clock;
 use crate::endpoint::discover::Resolver;
 use crate::policy::credential::config::Origin;
@@ -262,13 +264,8 @@ impl Shared {
         self.changed.notify_waiters();
         let ends = ends.map_or(0.0, |ends| ends.as_secs_f64());
         self.metrics.renewed(unix.as_secs_f64(), ends);
-        tracing::info!(
-            target: "audit",
-            what = "credential",
-            action = "renew",
-            credential = %self.name,
-            "a secret is taken into use"
-        );
+        tracing::info!(credential = %self.name, "a secret is taken into use");
+        audit::record(Event::new("credential_renewed").with("name", self.name.as_str()));
         Ok(())
     }
 
