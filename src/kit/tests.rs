@@ -306,15 +306,12 @@ fn walk_budget_a_storm_gets_no_more_than_the_share_of_any_window() {
         let answered = settings.over.mul_f64(0.9);
         for begin in &retries {
             let end = *begin + answered;
-            let got = retries
-                .iter()
-                .filter(|at| (*begin..end).contains::<Instant>(at))
-                .count();
-            let last = retries.iter().rfind(|at| **at < end).unwrap_or(begin);
-            let paid = requests
-                .iter()
-                .filter(|at| **at <= *last && *last - **at < settings.over)
-                .count();
+            // Both lists are in order, so a window is between two places.
+            let after = retries.partition_point(|at| *at < end);
+            let got = after - retries.partition_point(|at| at < begin);
+            let last = retries[after - 1];
+            let paid = requests.partition_point(|at| *at <= last)
+                - requests.partition_point(|at| *at + settings.over <= last);
             let most = settings.share * paid as f64 + floor;
             assert!(got as f64 <= most + 1e-6, "{got} retries, {most} allowed");
         }
