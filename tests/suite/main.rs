@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod charts;
 mod cli;
 mod path_balance;
 mod path_breaker;

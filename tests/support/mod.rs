@@ -20,6 +20,7 @@ pub mod origin;
 pub mod pki;
 pub mod ports;
 pub mod proxy;
+pub mod python;
 pub mod servers;
 pub mod setup;
 pub mod tcp;
