@@ -88,6 +88,14 @@ fn only_clock_and_rng_read_time_and_chance() {
 }
 
 #[test]
+fn nothing_is_said_that_was_not_looked_at() {
+    hold_each("said", said);
+    for (path, _) in SINKS {
+        assert!(!read(path).is_empty(), "{path} is a sink and is gone");
+    }
+}
+
+#[test]
 fn files_and_functions_are_short() {
     hold_each("size", size);
 }

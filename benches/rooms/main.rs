@@ -17,6 +17,8 @@ const ROOM_BAR: f64 = 300.0;
 /// A hit, which is instead of everything inside; and a call for which the cache has nothing, likewise.
 const HIT_BAR: f64 = 1000.0;
 const MISS_BAR: f64 = 2000.0;
+/// Redaction of all that a line of the access log says, likewise.
+const REDACT_BAR: f64 = 2000.0;
 /// All of them, likewise.
 const ALL_BAR: f64 = 1500.0;
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             rooms::TOGETHER => ALL_BAR,
             rooms::HIT => HIT_BAR,
             rooms::MISS => MISS_BAR,
+            "redact" => REDACT_BAR,
             _ => ROOM_BAR,
         };
         let share = 100.0 * ready / bar;

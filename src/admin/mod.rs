@@ -5,14 +5,12 @@
 //! changes something is an order, taken from this machine only; see `orders`.
 
 mod explain;
-mod mask;
 mod orders;
 mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use mask::mask;
 pub use orders::Action;
 pub use orders::Declined;
 pub use orders::Order;

@@ -16,10 +16,11 @@ use serde_json::json;
 use super::AdminState;
 use super::Readiness;
 use super::explain;
-use super::mask;
 use super::orders;
 use super::orders::Asked;
 use super::orders::ORDERS;
+use crate::redact;
+use crate::redact::Clean;
 use crate::telemetry::CONTENT_TYPE as METRICS_TYPE;
 
 const JSON_TYPE: &str = "application/json";
@@ -91,40 +92,48 @@ pub(super) fn answer(state: &AdminState, asked: &Asked<'_>) -> Page {
 
 fn obey(state: &AdminState, asked: &Asked<'_>) -> Page {
     match orders::read(asked).and_then(|order| (state.sources.obey)(order, asked.peer)) {
-        Ok(done) => json_page(StatusCode::OK, &done),
+        Ok(done) => json_page(StatusCode::OK, done),
         Err(declined) => problem(declined.status, &declined.detail, declined.more),
     }
 }
 
 fn page(state: &AdminState, asked: &Asked<'_>) -> Page {
     match asked.uri.path() {
-        "/live" => json_page(StatusCode::OK, &json!({ "live": true })),
+        "/live" => json_page(StatusCode::OK, json!({ "live": true })),
         "/ready" => match state.readiness() {
-            Readiness::Ready => json_page(StatusCode::OK, &json!({ "ready": true })),
+            Readiness::Ready => json_page(StatusCode::OK, json!({ "ready": true })),
             Readiness::Starting => not_ready("starting"),
             Readiness::Draining => not_ready("draining"),
         },
-        "/metrics" => respond(StatusCode::OK, METRICS_TYPE, state.telemetry.encode()),
+        "/metrics" => {
+            // Labels are names in the policy and words of ours.
+            let text = state.telemetry.encode().into_bytes();
+            respond(StatusCode::OK, METRICS_TYPE, Clean::vetted(text))
+        }
         "/config" => {
             let mut config = (state.sources.config)();
-            mask(&mut config);
-            json_page(StatusCode::OK, &config)
+            redact::always(&mut config);
+            json_page(StatusCode::OK, config)
         }
-        "/faults" => json_page(StatusCode::OK, &(state.sources.faults)()),
-        "/upstreams" => json_page(StatusCode::OK, &(state.sources.upstreams)()),
+        "/faults" => json_page(StatusCode::OK, (state.sources.faults)()),
+        "/upstreams" => json_page(StatusCode::OK, (state.sources.upstreams)()),
         "/explain" => match explain::read(asked.uri.query()) {
-            Ok(ask) => json_page(StatusCode::OK, &state.telemetry.stories.page(&ask)),
+            Ok(ask) => json_page(StatusCode::OK, state.telemetry.stories.page(&ask)),
             Err(declined) => problem(declined.status, &declined.detail, declined.more),
         },
-        "/cache" => json_page(StatusCode::OK, &(state.sources.cache)()),
-        _ => respond(StatusCode::OK, TEXT_TYPE, index()),
+        "/cache" => json_page(StatusCode::OK, (state.sources.cache)()),
+        _ => respond(
+            StatusCode::OK,
+            TEXT_TYPE,
+            Clean::vetted(index().into_bytes()),
+        ),
     }
 }
 
 fn not_ready(reason: &str) -> Page {
     json_page(
         StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "ready": false, "reason": reason }),
+        json!({ "ready": false, "reason": reason }),
     )
 }
 
@@ -141,9 +150,8 @@ fn index() -> String {
     text
 }
 
-fn json_page(status: StatusCode, value: &Value) -> Page {
-    // For people with curl as much as for programs.
-    respond(status, JSON_TYPE, format!("{value:#}\n"))
+fn json_page(status: StatusCode, value: Value) -> Page {
+    respond(status, JSON_TYPE, redact::page(value))
 }
 
 /// RFC 9457, with `more` as extension members.
@@ -152,11 +160,11 @@ fn problem(status: StatusCode, detail: &str, mut more: Value) -> Page {
     more["title"] = status.canonical_reason().unwrap_or_default().into();
     more["status"] = status.as_u16().into();
     more["detail"] = detail.into();
-    respond(status, PROBLEM_TYPE, format!("{more:#}\n"))
+    respond(status, PROBLEM_TYPE, redact::page(more))
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: String) -> Page {
-    let mut page = Response::new(Full::from(body));
+fn respond(status: StatusCode, content_type: &'static str, body: Clean<'static>) -> Page {
+    let mut page = Response::new(Full::from(body.into_bytes()));
     *page.status_mut() = status;
     let headers = page.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

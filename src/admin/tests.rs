@@ -32,6 +32,7 @@ use crate::policy::idempotency;
 use crate::policy::limit;
 use crate::policy::overload;
 use crate::policy::retry;
+use crate::redact::always as mask;
 use crate::telemetry::BuildInfo;
 
 const BUILD: BuildInfo = BuildInfo {

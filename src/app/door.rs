@@ -35,6 +35,7 @@ use crate::listen::Limits;
 use crate::listen::Refusal;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
+use crate::redact;
 use crate::stack::RefusingStack;
 use crate::stack::Stack;
 use crate::telemetry::UNMATCHED;
@@ -96,7 +97,7 @@ impl Handler for Handle {
         if tree.policy.access_log {
             let place = Place::new(&tree.policy.service, UNMATCHED, "");
             self.worker.log.line(&Line {
-                request_id: refusal.request_id.as_bytes(),
+                request_id: redact::id(refusal.request_id.as_bytes()),
                 status: refusal.reason.status(),
                 reason: Some(refusal.reason),
                 ..Line::new(Kind::Request, clock::unix(), &place)

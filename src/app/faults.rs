@@ -10,6 +10,9 @@ use serde_json::json;
 use crate::admin::Declined;
 use crate::app::Shared;
 use crate::app::orders;
+use crate::app::told;
+use crate::audit;
+use crate::audit::Event;
 use crate::config;
 use crate::config::Policy;
 use crate::policy::fault;
@@ -117,6 +120,15 @@ pub fn obey(
             injection.stop()
         };
         let (route, now) = (injection.route(), injection.state());
+        audit::record(
+            Event::new("faults")
+                .by(told::who(who))
+                .with("action", if go_on { "resume" } else { "stop" })
+                .with("upstream", injection.upstream())
+                .with("route", route)
+                .with("before", before.word())
+                .with("now", now.word()),
+        );
         tracing::info!(
             target: "audit",
             %who,

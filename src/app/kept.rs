@@ -12,6 +12,9 @@ use serde_json::json;
 use crate::admin;
 use crate::admin::Declined;
 use crate::app::Shared;
+use crate::app::told;
+use crate::audit;
+use crate::audit::Event;
 use crate::clock;
 use crate::policy::cache::Purge;
 use crate::policy::cache::machine::key;
@@ -47,6 +50,14 @@ pub fn purge(
     };
     let count = store.purge(&named, soft, clock::now());
     StoreMetrics::new(&shared.telemetry).purged(by, soft, count);
+    audit::record(
+        Event::new("purge")
+            .by(told::who(who))
+            .with("by", by.word())
+            .with("name", name)
+            .with("soft", soft)
+            .with("count", count),
+    );
     tracing::info!(
         target: "audit",
         %who,

@@ -12,6 +12,7 @@ mod orders;
 mod probes;
 mod refusal;
 mod reload;
+mod told;
 mod tree;
 mod tunnel;
 mod upstream;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::admin::AdminState;
 use crate::app::tree::Tree;
+use crate::audit;
 use crate::clock;
 use crate::config;
 use crate::config::Policy;
@@ -53,6 +55,7 @@ use crate::listen::Door;
 use crate::listen::Drain;
 use crate::listen::Refuse;
 use crate::policy::overload;
+use crate::redact;
 use crate::telemetry::BuildInfo;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
@@ -88,6 +91,12 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The audit log that the policy asks for cannot be kept.
+    #[error("{0}")]
+    Audit(#[from] audit::OpenError),
+    /// What the policy wants kept back cannot be.
+    #[error("telemetry.redact.key: {0}")]
+    Redact(#[from] redact::KeyError),
     /// A thread, runtime or signal handler could not be had.
     #[error("cannot start {what}: {error}; are the limits on threads or file descriptors too low?")]
     System {
@@ -229,6 +238,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
     let sockets = Sockets::bind(&policy)?;
     let workers = options.workers.unwrap_or_else(default_workers);
     let telemetry = Telemetry::new(build_info(), workers);
+    told::begin(&policy, &telemetry)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -431,6 +441,7 @@ impl Control {
         }
         self.admin.stop();
         self.log.stop();
+        told::end(&self.shared.tree.load().policy);
         tracing::info!("stopped");
     }
 

@@ -16,9 +16,12 @@ use crate::admin::Order;
 use crate::app::Shared;
 use crate::app::faults;
 use crate::app::kept;
+use crate::app::told;
 use crate::app::tree::Tree;
 use crate::app::upstream::Live;
 use crate::app::upstream::same_machine;
+use crate::audit;
+use crate::audit::Event;
 use crate::clock;
 use crate::config;
 use crate::config::Policy;
@@ -224,6 +227,14 @@ fn breaker(
     breaker::metrics::overridden(&shared.telemetry, &upstream, action.word());
     let until = force.as_ref().map(|force| force.until_text.as_str());
     let before = found.iter().filter_map(|found| found.before);
+    audit::record(
+        Event::new("breaker_override")
+            .by(told::who(who))
+            .with("action", action.word())
+            .with("upstream", upstream.as_str())
+            .with("route", route.as_deref().unwrap_or("*"))
+            .with("until", until),
+    );
     tracing::info!(
         target: "audit",
         %who,

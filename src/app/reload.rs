@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::app::Shared;
+use crate::app::told;
 use crate::app::tree::Tree;
 use crate::clock;
 use crate::config;
@@ -23,6 +24,7 @@ pub fn reload(shared: &Shared, sources: &[PathBuf]) {
             for fault in &faults {
                 tracing::error!("{fault}");
             }
+            told::refused(&faults);
             tracing::error!(
                 faults = faults.len(),
                 "the policy does not load; the last good one keeps serving"
@@ -40,6 +42,10 @@ fn apply(shared: &Shared, loaded: config::Loaded) -> Reload {
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = told::change(&loaded.policy, &before.policy, &shared.telemetry) {
+        tracing::error!(%error, "the policy asks for what cannot be had; the last good one keeps serving");
+        return Reload::Refused;
     }
     let mut policy = loaded.policy;
     let sockets = |listen: &config::Listen| (listen.outbound, listen.explicit, listen.admin);
@@ -60,6 +66,7 @@ fn apply(shared: &Shared, loaded: config::Loaded) -> Reload {
     let revision = tree.policy.revision.clone();
     shared.put(Arc::clone(&tree));
     tree.forces.reconcile(&tree);
+    told::loaded(&revision, &shared.effective.load(), &loaded.effective);
     shared.effective.store(Arc::new(loaded.effective));
     shared.telemetry.retain(&names);
     shared

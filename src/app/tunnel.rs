@@ -20,6 +20,7 @@ use crate::http::Fault;
 use crate::http::Reason;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
+use crate::redact;
 use crate::rng;
 use crate::telemetry::Metered;
 use crate::telemetry::TunnelKind;
@@ -73,13 +74,13 @@ pub async fn carry(worker: &Worker, io: TunnelIo, way: &Way) {
         let (bytes_in, bytes_out) = client.bytes();
         let place = Place::new(&tree.policy.service, &upstream_name, "");
         worker.log.line(&Line {
-            host: host.as_bytes(),
+            host: redact::text(host.as_bytes()),
             reason,
             endpoint,
             duration: clock::now().saturating_duration_since(started),
             bytes_in,
             bytes_out,
-            sni: io.sni.as_deref().map(str::as_bytes),
+            sni: io.sni.as_deref().map(|sni| redact::text(sni.as_bytes())),
             tunnel: Some(io.kind.word()),
             ..Line::new(Kind::Tunnel, began, &place)
         });

@@ -63,7 +63,7 @@ pub struct Report {
     /// The first number that was read.
     pub first: Option<u64>,
     /// Where the chain ends.
-    pub head: Option<Head>,
+    pub head: Option<(u64, Digest)>,
     /// The first hundred.
     pub findings: Vec<Finding>,
     /// All of them.
@@ -204,10 +204,7 @@ impl Walk<'_> {
             computed: read.computed,
         });
         self.last = self.last.max(Some(seq));
-        self.report.head = Some(Head {
-            seq,
-            hash: read.written,
-        });
+        self.report.head = Some((seq, read.written));
     }
 
     /// Whether it stands where it was written.

@@ -4,6 +4,7 @@
 //! unreadable file, a policy that does not load, a port that is taken).
 
 mod ask;
+mod audit;
 mod breaker;
 mod cache;
 mod chain;
@@ -104,6 +105,14 @@ Examples:
   outrider fault stop"
     )]
     Fault(fault::Command),
+    /// Look at an audit log
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  outrider audit verify /var/log/outrider/audit.log"
+    )]
+    Audit(audit::Command),
     /// Print the JSON Schema of the policy language
     Schema(schema::Args),
     /// Show a failing service with and without outrider, in this terminal
@@ -141,6 +150,7 @@ impl Command {
             Command::Breaker(command) => breaker::run(&command),
             Command::Fault(command) => fault::run(&command),
             Command::Cache(command) => cache::run(&command),
+            Command::Audit(command) => audit::run(&command),
             Command::Schema(args) => schema::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Version(args) => version::run(&args),

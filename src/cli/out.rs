@@ -5,6 +5,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::paint::Paint;
+use crate::redact;
+use crate::redact::Clean;
 
 /// Findings: a policy with errors.
 pub const FINDINGS: u8 = 1;
@@ -16,7 +18,7 @@ pub const CANNOT: u8 = 2;
 ///
 /// # Errors
 /// When stdout takes no more for another reason, such as a full disk.
-pub fn put(text: &str) -> io::Result<()> {
+pub fn put(text: &Clean<'_>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -29,12 +31,18 @@ pub fn put(text: &str) -> io::Result<()> {
 /// # Errors
 /// As [`put`].
 pub fn line(text: &str) -> io::Result<()> {
-    put(&format!("{text}\n"))
+    put(&redact::text(format!("{text}\n").as_bytes()))
 }
 
 /// [`put`] as the end of a command: `code` if all could be written.
 #[must_use]
 pub fn finish(text: &str, code: u8) -> ExitCode {
+    finish_clean(&redact::text(text.as_bytes()), code)
+}
+
+/// [`finish`], for what holds nothing from outside and must not lose a byte.
+#[must_use]
+pub fn finish_clean(text: &Clean<'_>, code: u8) -> ExitCode {
     match put(text) {
         Ok(()) => ExitCode::from(code),
         Err(error) => refuse(&format!("cannot write to stdout: {error}")),
@@ -51,5 +59,5 @@ pub fn refuse(why: &str) -> ExitCode {
 
 /// A line on stderr. Nobody can be told when stderr is gone.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", redact::text(text.as_bytes()));
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::out;
 use crate::config;
+use crate::redact::Clean;
 
 /// `outrider schema`
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub struct Args {}
 /// The command.
 pub fn run(_: &Args) -> ExitCode {
     match serde_json::to_string_pretty(&config::schema()) {
-        Ok(text) => out::finish(&format!("{text}\n"), 0),
+        Ok(text) => out::finish_clean(&Clean::vetted(format!("{text}\n").into_bytes()), 0),
         Err(error) => out::refuse(&format!("the schema cannot be written: {error}")),
     }
 }

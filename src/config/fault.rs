@@ -299,7 +299,7 @@ impl Sink {
         }
     }
 
-    /// Takes the text of a place out of all snippets to come: it may be a secret, and what is told here ends in logs.
+    /// Takes the text of a place out of all snippets: it may be a secret, and what is told here ends in logs.
     pub(crate) fn hide(&mut self, place: Place) {
         let shown = self.files.get_mut(place.file);
         let Some(text) = shown.and_then(|shown| shown.text.as_mut()) else {
@@ -318,6 +318,12 @@ impl Sink {
             line.chars().zip(1..).map(blank).collect()
         });
         *text = hidden.collect();
+        // Something else on its line may have been found before it.
+        for (at, fault) in &mut self.found {
+            if at.file == place.file && at.span.line == place.span.line {
+                fault.snippet = snippet(text, at.span);
+            }
+        }
     }
 
     /// Whether any fault so far refuses the policy.

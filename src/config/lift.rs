@@ -21,6 +21,7 @@ use super::decode::Block;
 use super::fault::Place;
 use super::layers::Merged;
 use super::value::Value;
+use crate::audit;
 use crate::balance;
 use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
@@ -38,6 +39,7 @@ use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
 use crate::policy::overload;
 use crate::policy::retry::config as retry;
+use crate::redact;
 use crate::route::machine::Matcher;
 use crate::telemetry::story;
 
@@ -79,6 +81,12 @@ pub(crate) fn policy(
             .and_then(|telemetry| telemetry.block("explain"))
             .map(story::Settings::lift)
             .unwrap_or_default(),
+        redact: built
+            .root
+            .block("telemetry")
+            .and_then(|telemetry| telemetry.block("redact"))
+            .map(redact::Settings::lift),
+        audit: built.root.block("audit").map(audit::Settings::lift),
         access_log: built
             .root
             .block("telemetry")

@@ -28,6 +28,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::audit;
 use crate::balance;
 use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
@@ -44,6 +45,7 @@ use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
 use crate::policy::overload;
 use crate::policy::retry::config as retry;
+use crate::redact;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
 use crate::telemetry::story;
@@ -91,6 +93,10 @@ pub struct Policy {
     pub cache: cache::StoreSettings,
     /// Which calls are remembered for `/explain` (`telemetry.explain`).
     pub explain: story::Settings,
+    /// What is kept back of everything that is told (`telemetry.redact`); `None` is off.
+    pub redact: Option<redact::Settings>,
+    /// The record of what was done; `None` is off.
+    pub audit: Option<audit::Settings>,
     /// Whether one JSON line a request is written (`telemetry.log`).
     pub access_log: bool,
     /// Sixteen hex digits naming the source text; equal text gives an equal revision on every machine.

@@ -13,6 +13,8 @@ use http::header;
 use crate::http::Fault;
 use crate::http::Reason;
 use crate::http::ResponseBody;
+use crate::redact;
+use crate::redact::Clean;
 
 /// The response to a client whose call ended in `fault`. `grpc` chooses the gRPC form.
 #[must_use]
@@ -56,9 +58,11 @@ fn problem(fault: &Fault, request_id: Option<&HeaderValue>) -> Response<Response
         "title": fault.reason.title(),
         "status": status.as_u16(),
         "reason": fault.reason.word(),
-        "request_id": request_id.and_then(|id| id.to_str().ok()),
+        "request_id": request_id.map(|id| redact::id(id.as_bytes()).to_text().into_owned()),
     });
-    let bytes = Bytes::from(body.to_string());
+    // Words of ours, and an identifier that was looked at.
+    let body = Clean::vetted(body.to_string().into_bytes());
+    let bytes = Bytes::from(body.into_bytes());
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -69,11 +69,16 @@ impl BitAnd for Hints {
 }
 
 const DIGIT: u8 = 1;
+/// Letters, digits, `_` and `-`: what tokens are made of.
 const WORD: u8 = 1 << 1;
 const AT: u8 = 1 << 2;
 const SPACE: u8 = 1 << 3;
 const PERCENT: u8 = 1 << 4;
 const EQUALS: u8 = 1 << 5;
+/// Letters that no hexadecimal number has.
+const BEYOND: u8 = 1 << 6;
+/// What stands between the digits of one number.
+const BETWEEN: u8 = 1 << 7;
 
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
@@ -81,11 +86,15 @@ const CLASS: [u8; 256] = {
     while byte < 256 {
         class[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT | WORD,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' => WORD,
+            b'a'..=b'f' | b'A'..=b'F' => WORD,
+            b'g'..=b'z' | b'G'..=b'Z' => WORD | BEYOND,
+            b'_' | b'-' => WORD | BETWEEN,
             b'@' => AT,
-            b' ' | b'\t' | b'+' => SPACE,
+            b' ' | b'+' => SPACE | BETWEEN,
+            b'\t' => SPACE,
             b'%' => PERCENT,
             b'=' | b':' => EQUALS,
+            b'.' | b'(' | b')' | b'/' => BETWEEN,
             _ => 0,
         };
         byte += 1;
@@ -95,37 +104,36 @@ const CLASS: [u8; 256] = {
 
 /// The shortest card number is longer; a telephone number with its country is not shorter.
 const DIGITS_MIN: u32 = 8;
+/// The shortest card number.
+const CARD_MIN: u32 = 13;
 /// The shortest run in a token: what stands before the first dot of one, or `-----BEGIN`.
 const RUN_MIN: u32 = 10;
 
 /// Which detectors could find something. May say too much, never too little.
 pub fn hints(text: &[u8]) -> Hints {
-    let (mut seen, mut digits, mut run, mut longest) = (0_u8, 0_u32, 0_u32, 0_u32);
+    let (mut seen, mut digits) = (0_u8, 0_u32);
+    // Of a run: its length and what is in it; of the longest number, its digits.
+    let (mut run, mut beyond, mut number, mut longest) = (0_u32, 0_u8, 0_u32, 0_u32);
+    let mut token = false;
     for byte in text {
         let class = CLASS[usize::from(*byte)];
+        let is_digit = u32::from(class & DIGIT);
         seen |= class;
-        digits += u32::from(class & DIGIT);
-        run = (run + 1) * u32::from(class & WORD != 0);
-        longest = longest.max(run);
+        digits += is_digit;
+        let goes_on = u32::from(class & WORD != 0);
+        run = (run + 1) * goes_on;
+        beyond = (beyond | class & BEYOND) * goes_on as u8;
+        token |= run >= RUN_MIN && beyond != 0;
+        number = (number + is_digit) * u32::from(class & (DIGIT | BETWEEN) != 0);
+        longest = longest.max(number);
     }
-    let mut hints = Hints::NONE;
-    if seen & AT != 0 {
-        hints = hints | Hints::EMAIL | Hints::USERINFO;
-    }
-    if digits >= DIGITS_MIN {
-        hints = hints | Hints::CARD | Hints::IBAN | Hints::PHONE;
-    }
-    if longest >= RUN_MIN {
-        hints = hints | Hints::JWT | Hints::KEY | Hints::PEM;
-    }
-    if seen & (SPACE | PERCENT) != 0 {
-        hints = hints | Hints::BEARER;
-    }
-    if seen & EQUALS != 0 {
-        hints = hints | Hints::PAIR;
-    }
-    if seen & PERCENT != 0 {
-        hints = hints | Hints::ENCODED;
-    }
-    hints
+    let when = |is: bool, hints: Hints| if is { hints } else { Hints::NONE };
+    when(seen & AT != 0, Hints::EMAIL | Hints::USERINFO)
+        | when(longest >= CARD_MIN, Hints::CARD)
+        | when(longest >= DIGITS_MIN, Hints::PHONE)
+        | when(digits >= DIGITS_MIN, Hints::IBAN)
+        | when(token, Hints::JWT | Hints::KEY | Hints::PEM)
+        | when(seen & (SPACE | PERCENT) != 0, Hints::BEARER)
+        | when(seen & EQUALS != 0, Hints::PAIR)
+        | when(seen & PERCENT != 0, Hints::ENCODED)
 }

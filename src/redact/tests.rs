@@ -172,6 +172,7 @@ fn values_go_with_their_names() {
     for text in [
         "password: file:/etc/outrider/redis",
         "token::Kind",
+        "cookie:sid",
         "unknown key `token`: say what",
         "the token is missing",
         "max_tokens=5",

@@ -39,12 +39,15 @@ use crate::http::Trail;
 use crate::http::answer;
 use crate::http::hops;
 use crate::http::is_grpc;
+use crate::redact;
+use crate::redact::Clean;
 use crate::rng;
 use crate::telemetry::RouteMetrics;
 use crate::telemetry::access_log;
 use crate::telemetry::access_log::Line;
 use crate::telemetry::access_log::LogBuffer;
 use crate::telemetry::access_log::Place;
+use crate::telemetry::access_log::path_of;
 use crate::telemetry::story;
 use crate::telemetry::story::Kind;
 use crate::telemetry::story::Names;
@@ -386,14 +389,15 @@ impl Record {
         let request_id = self.trail.request_id.borrow();
         let trace_id = self.trail.trace.get().map(|mark| hex(mark.trace_id));
         log.line(&Line {
-            request_id: request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
-            trace_id: trace_id.as_ref().map_or(b"", |id| &id[..]),
-            host: self.host.as_ref().map_or(b"", HeaderValue::as_bytes),
-            method: self.method.as_str().as_bytes(),
-            path: self
-                .path
-                .as_ref()
-                .map_or(b"", |path| path.path().as_bytes()),
+            request_id: redact::id(request_id.as_ref().map_or(b"", HeaderValue::as_bytes)),
+            trace_id: Clean::vetted(trace_id.as_ref().map_or(&b""[..], |id| &id[..])),
+            host: redact::text(self.host.as_ref().map_or(b"", HeaderValue::as_bytes)),
+            method: redact::text(self.method.as_str().as_bytes()),
+            path: path_of(
+                self.path
+                    .as_ref()
+                    .map_or(b"", |path| path.path().as_bytes()),
+            ),
             protocol: protocol(self.version),
             status: self.status,
             reason: self.reason,

@@ -275,3 +275,23 @@ fn catches_a_rule_without_a_link() {
         ["b.md", "h/i.rs"]
     );
 }
+
+#[test]
+fn catches_what_is_said_behind_redaction() {
+    let plant = |path: &str, text: &str| said(&file(path, text));
+    caught(&plant("src/app/mod.rs", "println!(\"x\");"), &["`println`"]);
+    caught(
+        &plant("src/app/mod.rs", "writeln!(io::stderr(), \"x\");"),
+        &["`stderr()`"],
+    );
+    caught(&plant("src/cli/check.rs", "Paint::to(&io::stdout())"), &[]);
+    caught(
+        &plant("src/app/mod.rs", "Clean::vetted(path)"),
+        &["`Clean::vetted`"],
+    );
+    caught(
+        &plant("src/cli/out.rs", "pub fn put(text: &str) { io::stdout() }"),
+        &["`fn put(text: &Clean<'_>)`", "redact::text"],
+    );
+    caught(&plant("tests/suite/main.rs", "println!(\"x\");"), &[]);
+}

@@ -11,6 +11,7 @@ mod support;
 
 mod charts;
 mod cli;
+mod path_audit;
 mod path_balance;
 mod path_breaker;
 mod path_bulkhead;
@@ -41,6 +42,7 @@ mod path_limit;
 mod path_limits;
 mod path_overload;
 mod path_override;
+mod path_redact;
 mod path_reload;
 mod path_retry;
 mod path_seen;

@@ -21,7 +21,7 @@ fn an_untouched_log_holds() {
         (report.records, report.signed, report.signed_to),
         (26, 1, 21)
     );
-    assert_eq!(report.head, Some(log.head));
+    assert_eq!(report.head, Some((log.head.seq, log.head.hash)));
     assert_eq!(log.checkpoint().map(|event| event.what), Some("checkpoint"));
 }
 

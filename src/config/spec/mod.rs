@@ -17,6 +17,7 @@ pub mod hops;
 pub mod later;
 pub mod limit;
 pub mod overload;
+pub mod redact;
 pub mod rooms;
 pub mod root;
 pub mod upstream;
@@ -180,7 +181,11 @@ impl Kind {
         let Kind::Text(check) = self else {
             return false;
         };
-        let places = [&checks::SECRET, &credential::TOKEN_URL];
+        let places = [
+            &checks::SECRET,
+            &credential::TOKEN_URL,
+            &redact::SECRET_FILE,
+        ];
         places.iter().any(|place| std::ptr::eq(*place, *check))
     }
 

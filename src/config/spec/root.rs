@@ -9,6 +9,7 @@ use super::checks;
 use super::hops;
 use super::later;
 use super::overload;
+use super::redact;
 use super::upstream;
 
 /// The only `apiVersion` this program reads.
@@ -107,6 +108,12 @@ pub static ROOT: Table = Table {
             "This workload's own certificate, for mTLS.",
         )
         .later(&[]),
+        Key::new(
+            "audit",
+            Kind::Block(&redact::AUDIT),
+            "",
+            "A record of what was changed and decided, in a chain that shows tampering.",
+        ),
         Key::new(
             "telemetry",
             Kind::Block(&TELEMETRY),
@@ -256,10 +263,30 @@ pub static TELEMETRY: Table = Table {
     short: None,
     switch: Switch::Always,
     keys: &[
-        Key::new("otlp", Kind::Or(&[Kind::Off, Kind::Text(&checks::URL)]), "off", "Where traces are sent, OTLP over HTTP.").later(&[]),
-        Key::new("sample", Kind::Share { min: 0.0, max: 100.0, zero: true }, "10%", "The share of traces begun here that is kept.")
-            .later(&[]),
-        Key::new("log", Kind::Or(&[Kind::Off, Kind::Words(&["json"])]), "json", "The access log, one JSON line a request on stdout."),
+        Key::new(
+            "otlp",
+            Kind::Or(&[Kind::Off, Kind::Text(&checks::URL)]),
+            "off",
+            "Where traces are sent, OTLP over HTTP.",
+        )
+        .later(&[]),
+        Key::new(
+            "sample",
+            Kind::Share {
+                min: 0.0,
+                max: 100.0,
+                zero: true,
+            },
+            "10%",
+            "The share of traces begun here that is kept.",
+        )
+        .later(&[]),
+        Key::new(
+            "log",
+            Kind::Or(&[Kind::Off, Kind::Words(&["json"])]),
+            "json",
+            "The access log, one JSON line a request on stdout.",
+        ),
         Key::new(
             "explain",
             Kind::Block(&EXPLAIN),
@@ -268,10 +295,9 @@ pub static TELEMETRY: Table = Table {
         ),
         Key::new(
             "redact",
-            Kind::Or(&[Kind::Words(&["default"]), Kind::Off, Kind::List(&Kind::Text(&checks::HEADER), 0)]),
-            "default",
-            "What is masked in logs: `default` writes no header values, query strings or bodies at all.",
-        )
-        .later(&["default"]),
+            Kind::Block(&redact::REDACT),
+            "",
+            "What is kept back of everything that is told.",
+        ),
     ],
 };

@@ -30,6 +30,7 @@ use super::faults;
 use super::golden;
 use super::good;
 use super::shipped;
+use crate::audit;
 use crate::balance;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
@@ -47,6 +48,7 @@ use crate::policy::idempotency::config as idempotency;
 use crate::policy::limit::config as limit;
 use crate::policy::overload;
 use crate::policy::retry::config as retry;
+use crate::redact;
 use crate::telemetry::story;
 
 fn tables_in(kind: &'static Kind, all: &mut Vec<&'static Table>) {
@@ -216,6 +218,14 @@ fn built_in_values_are_those_of_the_code() {
         cache::Negative::default()
     );
     assert_eq!(
+        redact::Settings::lift(&merge(&spec::redact::REDACT, &[])),
+        redact::Settings::default()
+    );
+    assert_eq!(
+        audit::Settings::lift(&merge(&spec::redact::AUDIT, &[])),
+        audit::Settings::default()
+    );
+    assert_eq!(
         cache::StoreSettings::lift(&merge(&caches::STORE, &[])),
         cache::StoreSettings::default()
     );
@@ -311,7 +321,12 @@ fn beside_an_upstream(path: &str, value: &str) -> String {
     } else {
         "upstream: a.b\n"
     };
-    format!("{upstream}{}", nested(path, value))
+    let beside = if path.starts_with("audit.") && path != "audit.file" {
+        "  file: /var/log/audit.log\n"
+    } else {
+        ""
+    };
+    format!("{upstream}{}{beside}", nested(path, value))
 }
 
 fn without(mut paths: BTreeSet<String>, not: &[&str]) -> BTreeSet<String> {
@@ -368,7 +383,7 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
@@ -378,6 +393,8 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
             policy.cache,
             policy.overload,
             policy.explain,
+            policy.redact,
+            policy.audit,
         )
     };
     let built_in = read("upstream: a.b\n");

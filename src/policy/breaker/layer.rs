@@ -15,6 +15,8 @@ use serde_json::json;
 use tower::Layer;
 use tower::Service;
 
+use crate::audit;
+use crate::audit::Event;
 use crate::clock;
 use crate::http::Call;
 use crate::http::Fault;
@@ -199,6 +201,17 @@ impl Breaker {
     fn tell(&self, transition: Option<Transition>) {
         let Some(transition) = transition else { return };
         self.metrics.observe(&transition);
+        if audit::is_on() {
+            audit::record(
+                Event::new("breaker")
+                    .with("breaker", self.name.as_str())
+                    .with("from", transition.from.word())
+                    .with("to", transition.to.word())
+                    .with("cause", transition.cause.word())
+                    .with("failures", transition.failures)
+                    .with("calls", transition.calls),
+            );
+        }
         tracing::info!(
             breaker = %self.name,
             from = ?transition.from,

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use itoa::Buffer;
 
+use crate::redact::Clean;
+
 /// Longest value taken from the wire in one field, in bytes. What is cut is marked, and a line stays bounded however
 /// long a path is.
 pub(super) const FIELD_MAX: usize = 2048;
@@ -56,15 +58,22 @@ impl<'b> Object<'b> {
 
     /// A word of ours that needs no escape.
     #[inline]
-    pub(super) fn word(&mut self, key: &'static str, word: &str) {
+    pub(super) fn word(&mut self, key: &'static str, word: &'static str) {
+        self.plain(key, word);
+    }
+
+    /// What is made of digits and signs of ours.
+    #[inline]
+    pub(super) fn plain(&mut self, key: &'static str, word: &str) {
         self.key(key);
         self.out.push(b'"');
         self.out.extend_from_slice(word.as_bytes());
         self.out.push(b'"');
     }
 
-    /// Bytes of unknown origin.
-    pub(super) fn text(&mut self, key: &'static str, bytes: &[u8]) {
+    /// Bytes of unknown origin, which were looked at.
+    pub(super) fn text(&mut self, key: &'static str, text: &Clean<'_>) {
+        let bytes = text.as_bytes();
         self.key(key);
         self.out.push(b'"');
         if bytes.len() > FIELD_MAX {
@@ -77,9 +86,9 @@ impl<'b> Object<'b> {
     }
 
     /// As [`Self::text`], left out when empty.
-    pub(super) fn text_if(&mut self, key: &'static str, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.text(key, bytes);
+    pub(super) fn text_if(&mut self, key: &'static str, text: &Clean<'_>) {
+        if !text.is_empty() {
+            self.text(key, text);
         }
     }
 

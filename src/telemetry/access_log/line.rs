@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::json::Object;
 use super::json::key;
 use crate::http::Reason;
+use crate::redact;
+use crate::redact::Clean;
 
 /// What a line tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,26 +29,26 @@ impl Kind {
 
 /// What is known when a request or tunnel has ended. Fields that are empty, zero or `None` where so documented are left
 /// out of the line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Line<'a> {
     /// `kind`.
     pub kind: Kind,
     /// `time`: when it began, since 1970-01-01T00:00:00Z.
     pub began: Duration,
     /// `request_id`; left out when empty.
-    pub request_id: &'a [u8],
+    pub request_id: Clean<'a>,
     /// `trace_id`, 32 hex digits; left out when empty.
-    pub trace_id: &'a [u8],
+    pub trace_id: Clean<'a>,
     /// `client`, `upstream` and `route`.
     pub place: &'a Place,
     /// `host`: what the application asked for; left out when empty.
-    pub host: &'a [u8],
+    pub host: Clean<'a>,
     /// `method`; left out when empty.
-    pub method: &'a [u8],
-    /// `path`; left out when empty. A query may be handed in: it is never written, since it may carry secrets.
-    pub path: &'a [u8],
+    pub method: Clean<'a>,
+    /// `path`; left out when empty. [`path_of`] makes it: a query is never written, since it may carry secrets.
+    pub path: Clean<'a>,
     /// `protocol` of the application's side, such as `HTTP/1.1`; left out when empty.
-    pub protocol: &'a str,
+    pub protocol: &'static str,
     /// `status` sent to the application; left out when 0.
     pub status: u16,
     /// `reason`: the word when outrider answered or ended it; left out when the upstream did.
@@ -74,7 +76,7 @@ pub struct Line<'a> {
     /// `bytes_out`: body bytes to the application.
     pub bytes_out: u64,
     /// `sni`: the server name in a tunnelled TLS handshake.
-    pub sni: Option<&'a [u8]>,
+    pub sni: Option<Clean<'a>>,
     /// `tunnel`: its kind, `TunnelKind::word`.
     pub tunnel: Option<&'static str>,
 }
@@ -90,11 +92,20 @@ impl Place {
     pub fn new(client: &str, upstream: &str, route: &str) -> Self {
         let mut out = Vec::new();
         let mut object = Object::resume(&mut out);
-        object.text_if(key!("client"), client.as_bytes());
-        object.text(key!("upstream"), upstream.as_bytes());
-        object.text_if(key!("route"), route.as_bytes());
+        // Names that the policy gives, and nobody else.
+        object.text_if(key!("client"), &Clean::vetted(client.as_bytes()));
+        object.text(key!("upstream"), &Clean::vetted(upstream.as_bytes()));
+        object.text_if(key!("route"), &Clean::vetted(route.as_bytes()));
         Self(out.into_boxed_slice())
     }
+}
+
+/// The path of a request target as a line tells it. The fragment goes as the query does: it has no business in a request
+/// target, and what has no business may hold anything.
+#[must_use]
+pub fn path_of(target: &[u8]) -> Clean<'_> {
+    let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
+    redact::text(&target[..end])
 }
 
 impl<'a> Line<'a> {
@@ -104,12 +115,12 @@ impl<'a> Line<'a> {
         Self {
             kind,
             began,
-            request_id: b"",
-            trace_id: b"",
+            request_id: Clean::EMPTY,
+            trace_id: Clean::EMPTY,
             place,
-            host: b"",
-            method: b"",
-            path: b"",
+            host: Clean::EMPTY,
+            method: Clean::EMPTY,
+            path: Clean::EMPTY,
             protocol: "",
             status: 0,
             reason: None,
@@ -131,15 +142,17 @@ impl<'a> Line<'a> {
 
     pub(super) fn write(&self, out: &mut Vec<u8>, stamp: &mut Stamp) {
         let mut object = Object::open(out);
-        object.word(key!("time"), stamp.format(self.began));
+        object.plain(key!("time"), stamp.format(self.began));
         object.word(key!("kind"), self.kind.word());
-        object.text_if(key!("request_id"), self.request_id);
-        object.text_if(key!("trace_id"), self.trace_id);
+        object.text_if(key!("request_id"), &self.request_id);
+        object.text_if(key!("trace_id"), &self.trace_id);
         object.ready(&self.place.0);
-        object.text_if(key!("host"), self.host);
-        object.text_if(key!("method"), self.method);
-        object.text_if(key!("path"), without_query(self.path));
-        object.text_if(key!("protocol"), self.protocol.as_bytes());
+        object.text_if(key!("host"), &self.host);
+        object.text_if(key!("method"), &self.method);
+        object.text_if(key!("path"), &self.path);
+        if !self.protocol.is_empty() {
+            object.word(key!("protocol"), self.protocol);
+        }
         if self.status != 0 {
             object.number(key!("status"), self.status);
         }
@@ -173,7 +186,7 @@ impl<'a> Line<'a> {
         }
         object.number(key!("bytes_in"), self.bytes_in);
         object.number(key!("bytes_out"), self.bytes_out);
-        if let Some(sni) = self.sni {
+        if let Some(sni) = &self.sni {
             object.text(key!("sni"), sni);
         }
         if let Some(kind) = self.tunnel {
@@ -185,15 +198,6 @@ impl<'a> Line<'a> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The fragment goes too: it has no business in a request target, and what has no business may hold anything.
-fn without_query(path: &[u8]) -> &[u8] {
-    let end = path
-        .iter()
-        .position(|byte| matches!(byte, b'?' | b'#'))
-        .unwrap_or(path.len());
-    &path[..end]
 }
 
 /// RFC 3339 in UTC with milliseconds. The calendar is worked out once a second; in between only the last digits change.

@@ -11,6 +11,7 @@ mod tests;
 pub use line::Kind;
 pub use line::Line;
 pub use line::Place;
+pub use line::path_of;
 
 use std::collections::VecDeque;
 use std::fmt;
