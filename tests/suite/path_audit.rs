@@ -66,11 +66,11 @@ fn verify(file: &Path, more: &[&str]) -> (i32, String) {
 }
 
 async fn post(proxy: &Proxy, target: &str) {
-    Call::post(target, "")
+    let reply = Call::post(target, "")
         .host("127.0.0.1")
         .to(proxy.admin)
-        .await
-        .is(200);
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
 #[tokio::test]

@@ -20,8 +20,6 @@ use crate::support::until;
 use corpus::Planted;
 
 const QUIET: &str = "retry: off\nbreaker: off\neject: off";
-/// Everything is remembered by /explain.
-const REMEMBER: &str = "telemetry: { explain: { sample: 100%, keep: 10000 } }";
 
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+@".contains(&byte);
@@ -56,17 +54,22 @@ async fn told(proxy: &Proxy) -> Vec<(String, String)> {
     told
 }
 
-#[track_caller]
-fn assert_clean(told: &[(String, String)], planted: &[Planted]) {
+fn leaks(told: &[(String, String)], planted: &[Planted]) -> Vec<String> {
     let mut found = Vec::new();
     for secret in planted {
+        let needles = [secret.secret.clone(), encoded(&secret.secret)];
         for (place, text) in told {
-            let needles = [secret.secret.clone(), encoded(&secret.secret)];
             if needles.iter().any(|needle| text.contains(needle.as_str())) {
                 found.push(format!("{} `{}` in {place}", secret.kind, secret.secret));
             }
         }
     }
+    found
+}
+
+#[track_caller]
+fn assert_clean(told: &[(String, String)], planted: &[Planted]) {
+    let found = leaks(told, planted);
     assert!(
         found.is_empty(),
         "{} leaks:\n{}",
@@ -75,15 +78,15 @@ fn assert_clean(told: &[(String, String)], planted: &[Planted]) {
     );
 }
 
-#[tokio::test]
-async fn no_planted_secret_comes_out_anywhere() {
-    let planted = corpus::planted();
-    assert!(planted.len() >= 500, "{}", planted.len());
+/// Plants each secret in one of six places, and gives all that was said of it.
+async fn plant(planted: &[Planted], redact: &str) -> Vec<(String, String)> {
     let origin = Origin::always(Answer::ok("x")).await;
     let closed = ports::closed();
     let proxy = Setup::shop(&[origin.addr], QUIET)
         .upstream("gone.test", &[closed], QUIET)
-        .top(REMEMBER)
+        .top(&format!(
+            "telemetry: {{ explain: {{ sample: 100%, keep: 10000 }}, redact: {redact} }}"
+        ))
         .start()
         .await;
     let mut replies = Vec::new();
@@ -124,10 +127,24 @@ async fn no_planted_secret_comes_out_anywhere() {
     // The last line is out when this one is.
     proxy.get("/the-end").await;
     proxy.logged_path("/the-end").await;
+    assert!(replies.len() > 50, "{}", replies.len());
     let mut all = told(&proxy).await;
     all.push(("problem bodies".to_owned(), replies.join("\n")));
-    assert!(replies.len() > 50, "{}", replies.len());
-    assert_clean(&all, &planted);
+    all
+}
+
+#[tokio::test]
+async fn no_planted_secret_comes_out_anywhere() {
+    let planted = corpus::planted();
+    assert!(planted.len() >= 500, "{}", planted.len());
+    assert_clean(&plant(&planted, "default").await, &planted);
+}
+
+#[tokio::test]
+async fn without_redaction_what_was_planted_is_found() {
+    let planted = corpus::planted();
+    let found = leaks(&plant(&planted, "off").await, &planted);
+    assert!(found.len() > 300, "{} of {}", found.len(), planted.len());
 }
 
 #[tokio::test]

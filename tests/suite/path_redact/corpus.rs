@@ -117,14 +117,7 @@ fn grouped(digits: &str, separator: &str) -> String {
 
 /// A round of one of each kind.
 fn made(draws: &mut Draws, round: usize, all: &mut Vec<Planted>) {
-    let mut add = |kind, name, secret: String| {
-        all.push(Planted {
-            kind,
-            name,
-            secret,
-            by_look: kind != Kind::Password,
-        });
-    };
+    let mut add = |kind, name, secret: String| all.push(planted_as(kind, name, secret));
     let (user, host) = (draws.text(LOWER, 7), draws.text(LOWER, 6));
     let tag = ["", "+shop", ".x", "_y"][round % 4];
     add(
@@ -154,6 +147,20 @@ fn made(draws: &mut Draws, round: usize, all: &mut Vec<Planted>) {
         "token",
         format!("+1 {}-{}-{}", &number[..3], &number[3..6], &number[6..]),
     );
+    made_texts(draws, round, &user, all);
+}
+
+fn planted_as(kind: Kind, name: &'static str, secret: String) -> Planted {
+    Planted {
+        kind,
+        name,
+        secret,
+        by_look: kind != Kind::Password,
+    }
+}
+
+fn made_texts(draws: &mut Draws, round: usize, user: &str, all: &mut Vec<Planted>) {
+    let mut add = |kind, name, secret: String| all.push(planted_as(kind, name, secret));
     let parts = [
         draws.text(BASE64URL, 30),
         draws.text(BASE64URL, 40),
