@@ -17,7 +17,9 @@ use serde_json::json;
 use super::*;
 use crate::audit;
 use crate::balance;
+use crate::connect::tls;
 use crate::endpoint::health;
+use crate::identity;
 use crate::kit::walk;
 use crate::policy::breaker;
 use crate::policy::bulkhead;
@@ -441,6 +443,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = health::metrics::Metrics::new(&telemetry, "pay");
     let _ = limit::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = limit::metrics::keys(&telemetry, "pay", "*");
+    let _ = identity::metrics::Metrics::new(&telemetry);
+    let _ = tls::Metrics::new(&telemetry, "pay", false);
     telemetry.families().into_iter().collect()
 }
 

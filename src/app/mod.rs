@@ -6,6 +6,8 @@
 mod credentials;
 mod door;
 mod faults;
+mod found;
+mod identity;
 mod kept;
 mod memory;
 mod orders;
@@ -13,6 +15,7 @@ mod probes;
 mod refusal;
 mod reload;
 mod told;
+mod secure;
 mod tree;
 mod tunnel;
 mod upstream;
@@ -41,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::admin::AdminState;
+use crate::app::identity::Keeper;
+use crate::app::tree::Around;
 use crate::app::tree::Tree;
 use crate::audit;
 use crate::clock;
@@ -119,6 +124,7 @@ pub struct Shared {
     generation: AtomicU64,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
+    identity: Keeper,
     load: Arc<overload::Load>,
     effective: ArcSwap<config::Effective>,
     own: Vec<SocketAddr>,
@@ -300,7 +306,14 @@ fn share(
 ) -> Arc<Shared> {
     let servers = (!options.dns.is_empty()).then(|| options.dns.clone());
     let resolver = Arc::new(Resolver::new(runtime.handle().clone(), servers));
-    let tree = Tree::new(policy, telemetry, &resolver, None);
+    let identity = Keeper::new(telemetry, runtime.handle().clone());
+    identity.follow(policy.identity.as_ref());
+    let around = Around {
+        telemetry,
+        resolver: &resolver,
+        identity: identity.current(),
+    };
+    let tree = Tree::new(policy, &around, None);
     telemetry
         .process
         .set_policy(&tree.policy.revision, clock::unix());
@@ -313,6 +326,7 @@ fn share(
         tree: ArcSwap::new(tree),
         telemetry: Arc::clone(telemetry),
         resolver,
+        identity,
         effective: ArcSwap::from_pointee(effective),
         own: sockets.addresses(),
         refuse: refusal::maker(),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::app::Shared;
 use crate::app::told;
+use crate::app::tree::Around;
 use crate::app::tree::Tree;
 use crate::clock;
 use crate::config;
@@ -56,7 +57,14 @@ fn apply(shared: &Shared, loaded: config::Loaded) -> Reload {
             ..before.policy.listen.clone()
         };
     }
-    let tree = Tree::new(policy, &shared.telemetry, &shared.resolver, Some(&before));
+    // Before the tree: it may have upstreams that cannot be called without.
+    shared.identity.follow(policy.identity.as_ref());
+    let around = Around {
+        telemetry: &shared.telemetry,
+        resolver: &shared.resolver,
+        identity: shared.identity.current(),
+    };
+    let tree = Tree::new(policy, &around, Some(&before));
     let names: HashSet<String> = tree
         .policy
         .upstreams

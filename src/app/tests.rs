@@ -4,10 +4,12 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::app::door::shielded;
+use crate::app::tree::Around;
 use crate::app::tree::Tree;
 use crate::config;
 use crate::endpoint::discover::Resolver;
 use crate::http::Reason;
+use crate::identity::Current;
 use crate::telemetry::BuildInfo;
 use crate::telemetry::Telemetry;
 
@@ -34,7 +36,12 @@ impl Bench {
 
     fn tree(&self, text: &str, before: Option<&Tree>) -> Arc<Tree> {
         let loaded = config::parse("test.yaml", text).expect("the test's policy loads");
-        Tree::new(loaded.policy, &self.telemetry, &self.resolver, before)
+        let around = Around {
+            telemetry: &self.telemetry,
+            resolver: &self.resolver,
+            identity: &Current::new(None),
+        };
+        Tree::new(loaded.policy, &around, before)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::config::Upstream;
 use crate::endpoint::discover::Resolver;
 use crate::http::Fault;
 use crate::http::Reason;
+use crate::identity::Current;
 use crate::policy::cache::Store;
 use crate::route::machine::Pattern;
 use crate::telemetry::Telemetry;
@@ -71,6 +72,17 @@ pub struct Tree {
     pub store: Option<Arc<Store>>,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
+    identity: Arc<Current>,
+}
+
+/// What a tree finds around it, the same for all trees of a process.
+pub struct Around<'a> {
+    /// Counts.
+    pub telemetry: &'a Arc<Telemetry>,
+    /// Resolves names.
+    pub resolver: &'a Arc<Resolver>,
+    /// Who we are.
+    pub identity: &'a Arc<Current>,
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -78,12 +90,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 impl Tree {
     /// Builds the tree of `policy`, taking over from `before` what did not change.
     #[must_use]
-    pub fn new(
-        policy: Policy,
-        telemetry: &Arc<Telemetry>,
-        resolver: &Arc<Resolver>,
-        before: Option<&Tree>,
-    ) -> Arc<Self> {
+    pub fn new(policy: Policy, around: &Around<'_>, before: Option<&Tree>) -> Arc<Self> {
+        let telemetry = around.telemetry;
         let mut order: Vec<_> = policy
             .upstreams
             .iter()
@@ -109,7 +117,8 @@ impl Tree {
             store,
             forces: before.map_or_else(Arc::default, |before| Arc::clone(&before.forces)),
             telemetry: Arc::clone(telemetry),
-            resolver: Arc::clone(resolver),
+            resolver: Arc::clone(around.resolver),
+            identity: Arc::clone(around.identity),
         };
         if let Some(before) = before {
             tree.take_over(before);
@@ -183,8 +192,11 @@ impl Tree {
             key.clone(),
             policy,
             &self.policy,
-            &self.telemetry,
-            &self.resolver,
+            &Around {
+                telemetry: &self.telemetry,
+                resolver: &self.resolver,
+                identity: &self.identity,
+            },
             self.store.as_ref(),
             before,
         );

@@ -8,12 +8,13 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::io::copy_bidirectional;
-use tokio::net::TcpStream;
 
 use crate::app::upstream::Live;
 use crate::app::worker::Worker;
 use crate::clock;
 use crate::connect;
+use crate::connect::tls::Inside;
+use crate::connect::tls::Wire;
 use crate::endpoint::Endpoint;
 use crate::endpoint::Lease;
 use crate::http::Fault;
@@ -87,7 +88,7 @@ pub async fn carry(worker: &Worker, io: TunnelIo, way: &Way) {
     }
 }
 
-async fn join<S>(client: &mut Metered<S>, first: &[u8], upstream: &mut TcpStream) -> io::Result<()>
+async fn join<S>(client: &mut Metered<S>, first: &[u8], upstream: &mut Wire) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -103,7 +104,7 @@ async fn open(
     kind: TunnelKind,
     (host, port): (&str, u16),
     name: &mut String,
-) -> Result<(TcpStream, Lease), Fault> {
+) -> Result<(Wire, Lease), Fault> {
     let live = Arc::clone(&worker.upstream(host, port, way.original)?.live);
     name.clone_from(&live.name);
     live.metrics.tunnelled(kind);
@@ -126,7 +127,7 @@ async fn connect_any(
     worker: &Worker,
     live: &Live,
     within: Duration,
-) -> Result<(TcpStream, Lease), Fault> {
+) -> Result<(Wire, Lease), Fault> {
     let mut last = Fault::unsent(live.cluster.set().failed.unwrap_or(Reason::NoEndpoint));
     for endpoint in in_order(live) {
         if worker.pools.is_ourselves(endpoint.address) {
@@ -135,7 +136,7 @@ async fn connect_any(
         // Held as long as the tunnel, so that the next one goes elsewhere.
         let mut lease = endpoint.lease(clock::now());
         lease.unmeasured();
-        let connected = connect::tcp(endpoint.address, within).await;
+        let connected = dial(&endpoint, within).await;
         if let Some(ejector) = &live.ejector {
             ejector.record(endpoint.id, connected.is_ok(), clock::now());
         }
@@ -149,6 +150,20 @@ async fn connect_any(
         }
     }
     Err(last)
+}
+
+/// What `mtls` protects is protected whatever the bytes mean, those of the application's own TLS too. `originate` is for an
+/// application that speaks plain HTTP: what is tunnelled is none.
+async fn dial(endpoint: &Endpoint, within: Duration) -> Result<Wire, Fault> {
+    let dialer = endpoint.dialer.as_ref();
+    match dialer.filter(|dialer| !dialer.is_web()) {
+        None => connect::tcp(endpoint.address, within)
+            .await
+            .map(Wire::Plain),
+        Some(dialer) => Box::pin(dialer.open(endpoint.address, within, Inside::Opaque))
+            .await
+            .map(|(wire, _)| wire),
+    }
 }
 
 /// The endpoints: those that serve first, of these our own zone's, of these the least busy for their weight; equals in an

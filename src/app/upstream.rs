@@ -12,9 +12,12 @@ use serde_json::json;
 
 use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
+use crate::app::found;
 use crate::app::orders::breaker_name;
 use crate::app::probes;
 use crate::app::probes::Probes;
+use crate::app::secure;
+use crate::app::tree::Around;
 use crate::app::tree::Destination;
 use crate::app::tree::Key;
 use crate::balance;
@@ -24,8 +27,6 @@ use crate::config;
 use crate::config::Endpoints;
 use crate::config::Policy;
 use crate::endpoint::Cluster;
-use crate::endpoint::discover::Resolver;
-use crate::endpoint::discover::Update;
 use crate::endpoint::discover::WatchHandle;
 use crate::endpoint::health::Health;
 use crate::http::Reason;
@@ -113,42 +114,37 @@ impl Live {
         key: Key,
         upstream: Option<&config::Upstream>,
         policy: &Policy,
-        telemetry: &Arc<Telemetry>,
-        resolver: &Arc<Resolver>,
+        around: &Around<'_>,
         store: Option<&Arc<cache::Store>>,
         before: Option<&Live>,
     ) -> Arc<Self> {
+        let (telemetry, resolver) = (around.telemetry, around.resolver);
         let name = upstream.map_or(telemetry::UNMATCHED, |upstream| &upstream.name);
         let metrics = telemetry.upstream(name);
-        let (cluster, watch) = match before {
-            Some(before) => (before.kept(upstream, &metrics), before.watch.clone()),
-            None => discover(&key, upstream, resolver, &metrics),
+        let tls = upstream.map_or(&policy.fallback_tls, |upstream| &upstream.tls);
+        // What was made with another TLS, or none, is not to be used again, and nothing that was found out there holds.
+        let same = before.filter(|before| secure::fits(&before.cluster, tls));
+        let (cluster, watch) = if let Some(before) = same {
+            (before.kept(upstream, &metrics), before.watch.clone())
+        } else {
+            if let Some(health) = before.and_then(|before| before.health.as_ref()) {
+                // The tree before lives on for as long as a call holds it; two would probe meanwhile.
+                health.stop();
+            }
+            found::find(&key, name, upstream, tls, around, &metrics)
         };
-        let balance = match upstream {
-            Some(upstream) => &upstream.balance,
-            None => &policy.fallback_balance,
-        };
-        let balancer = Balancer::new(
-            balance.clone(),
-            policy.zone.clone(),
-            balance::metrics::Metrics::new(telemetry, name),
-        );
+        let balancer = balancer(name, upstream, policy, telemetry);
         let eject = upstream.map_or(&policy.fallback_eject, |upstream| &upstream.eject);
         let ejector = eject.as_ref().map(|settings| {
-            let same = before.and_then(|before| before.ejector.as_ref());
-            let same = same.filter(|ejector| ejector.settings() == settings);
-            let anew = || {
-                let metrics = eject::metrics::Metrics::new(telemetry, name);
-                Ejector::new(name.into(), settings.clone(), Arc::clone(&cluster), metrics)
-            };
-            same.map_or_else(anew, Arc::clone)
+            let old = same.and_then(|before| before.ejector.as_ref());
+            ejector(name, settings, &cluster, telemetry, old)
         });
         let health = Probes {
             key: &key,
             name,
             telemetry,
             resolver,
-            before: before.and_then(|before| before.health.as_ref()),
+            before: same.and_then(|before| before.health.as_ref()),
         }
         .of(upstream, &cluster);
         let routes = Routes {
@@ -271,6 +267,7 @@ impl Live {
                     "in_flight": endpoint.in_flight(),
                     "ewma_ms": endpoint.latency_s(now) * 1e3,
                 });
+                secure::describe_endpoint(endpoint, &mut entry);
                 probes::describe_endpoint(self.health.as_deref(), endpoint, now, &mut entry);
                 entry
             })
@@ -305,6 +302,7 @@ impl Live {
             "upstream": self.name,
             "destination": destination,
             "breaker": base.map(|(breaker, _)| breaker.state(now).word()),
+            "tls": secure::describe(&self.cluster),
             "health": probes::describe(self.health.as_deref()),
             "balance": self.balancer.describe(),
             "unresolved": set.failed.map(Reason::word),
@@ -314,55 +312,37 @@ impl Live {
     }
 }
 
-fn discover(
-    key: &Key,
+fn balancer(
+    name: &str,
     upstream: Option<&config::Upstream>,
-    resolver: &Arc<Resolver>,
-    metrics: &Arc<UpstreamMetrics>,
-) -> (Arc<Cluster>, Option<Arc<WatchHandle>>) {
-    let now = clock::now();
-    match (
-        &key.destination,
-        upstream.map(|upstream| &upstream.endpoints),
-    ) {
-        (Destination::Listed, Some(Endpoints::Static(members))) => {
-            metrics.set_endpoints(members.len());
-            (Cluster::of(members, now), None)
-        }
-        (Destination::Dialled(address), _) => (Cluster::fixed(&[*address], now), None),
-        (Destination::Name(host, port), _) => {
-            let cluster = Cluster::waiting();
-            let watched = Arc::clone(&cluster);
-            let metrics = Arc::clone(metrics);
-            let watch = resolver.watch(host, *port, move |update| {
-                apply(&watched, &metrics, update);
-            });
-            let watch = Arc::new(watch);
-            cluster.fed_by(&watch);
-            (cluster, Some(watch))
-        }
-        // A key is made from the policy beside it, so a listed destination has its list.
-        (Destination::Listed, _) => (Cluster::fixed(&[], now), None),
-    }
+    policy: &Policy,
+    telemetry: &Telemetry,
+) -> Arc<Balancer> {
+    let balance = match upstream {
+        Some(upstream) => &upstream.balance,
+        None => &policy.fallback_balance,
+    };
+    Balancer::new(
+        balance.clone(),
+        policy.zone.clone(),
+        balance::metrics::Metrics::new(telemetry, name),
+    )
 }
 
-fn apply(cluster: &Cluster, metrics: &UpstreamMetrics, update: Update) {
-    match update {
-        Update::Endpoints(addresses) => {
-            metrics.resolved();
-            metrics.set_endpoints(addresses.len());
-            cluster.update(&addresses, clock::now());
-        }
-        Update::Confirmed => metrics.resolved(),
-        Update::Failed(failure) => {
-            metrics.lookup_failed(failure.kept > 0);
-            cluster.fail(Reason::DnsFailed);
-        }
-        Update::Gone => {
-            metrics.set_endpoints(0);
-            cluster.clear(Reason::DnsFailed);
-        }
-    }
+/// The one there was, if its settings are the same.
+fn ejector(
+    name: &str,
+    settings: &eject::Settings,
+    cluster: &Arc<Cluster>,
+    telemetry: &Telemetry,
+    old: Option<&Arc<Ejector>>,
+) -> Arc<Ejector> {
+    let anew = || {
+        let metrics = eject::metrics::Metrics::new(telemetry, name);
+        Ejector::new(name.into(), settings.clone(), Arc::clone(cluster), metrics)
+    };
+    let same = old.filter(|ejector| ejector.settings() == settings);
+    same.map_or_else(anew, Arc::clone)
 }
 
 /// What the routes of one upstream share, unless one has its own.

@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod explain;
 mod fault;
+mod identity;
 mod out;
 mod paint;
 mod policy;
@@ -106,6 +107,7 @@ Examples:
     )]
     Fault(fault::Command),
     /// Look at an audit log
+    /// Make certificates for trying things out, or tell who a workload is
     #[command(
         subcommand,
         after_help = "\
@@ -113,6 +115,10 @@ Examples:
   outrider audit verify /var/log/outrider/audit.log"
     )]
     Audit(audit::Command),
+  outrider identity dev-ca ./pki --id spiffe://dev.local/ns/shop/sa/pay
+  outrider identity show policy.yaml"
+    )]
+    Identity(identity::Command),
     /// Print the JSON Schema of the policy language
     Schema(schema::Args),
     /// Show a failing service with and without outrider, in this terminal
@@ -151,6 +157,7 @@ impl Command {
             Command::Fault(command) => fault::run(&command),
             Command::Cache(command) => cache::run(&command),
             Command::Audit(command) => audit::run(&command),
+            Command::Identity(command) => identity::run(&command),
             Command::Schema(args) => schema::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Version(args) => version::run(&args),

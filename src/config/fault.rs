@@ -223,6 +223,10 @@ codes! {
     LOOSE_CREDENTIAL = "OR085", Error, "credential that could go elsewhere";
     /// A secret that others can read.
     PLAIN_CREDENTIAL = "OR086", Warn, "credential sent in plain text";
+    /// `mtls` and no certificate to show.
+    NO_IDENTITY = "OR100", Error, "mtls without identity";
+    /// A call inside the cluster that could be protected.
+    PLAINTEXT_INSIDE = "OR101", Warn, "plaintext inside the cluster";
 }
 
 /// A file as faults show it.

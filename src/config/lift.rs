@@ -1,5 +1,7 @@
 //! Merged blocks to one typed policy: each block becomes the settings of its room.
 
+mod identity;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use super::layers::Merged;
 use super::value::Value;
 use crate::audit;
 use crate::balance;
+use crate::connect::tls;
 use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
@@ -42,6 +45,8 @@ use crate::policy::retry::config as retry;
 use crate::redact;
 use crate::route::machine::Matcher;
 use crate::telemetry::story;
+
+pub(super) use identity::identity;
 
 /// The typed policy. Only called when no fault refuses it.
 pub(crate) fn policy(
@@ -68,6 +73,8 @@ pub(crate) fn policy(
         zone: zone(&built.root, around),
         fallback_balance: lift_balance(&built.fallback),
         fallback_eject: built.fallback.block("eject").map(eject::Settings::lift),
+        identity: identity(&built.root, around),
+        fallback_tls: tls::Settings::lift(&built.fallback),
         overload: built.root.block("overload").map(overload::Settings::lift),
         hops: built.root.block("hops").map(hops::Settings::lift),
         cache: built
@@ -104,6 +111,7 @@ fn lift_upstream(built: &BuiltUpstream) -> Upstream {
         endpoints: endpoints(merged),
         balance: lift_balance(merged),
         eject: merged.block("eject").map(eject::Settings::lift),
+        tls: tls::Settings::lift(merged),
         health: merged.block("health").map(health::Settings::lift),
         breaker: merged.block("breaker").map(breaker::Settings::lift),
         bulkhead: merged.block("bulkhead").map(bulkhead::Settings::lift),

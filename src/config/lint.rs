@@ -8,6 +8,7 @@ mod fault;
 mod health;
 mod hedge;
 mod limit;
+mod tls;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -67,6 +68,7 @@ pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     ejection(&built.fallback, sink);
     balance::run(built, around, sink);
     cache::run(built, sink);
+    tls::run(built, around, sink);
     for upstream in &built.upstreams {
         self::upstream(upstream, sink);
     }
@@ -217,13 +219,25 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
             Some("add `protocol: tcp`".to_owned()),
         );
     }
+    if TLS_PORTS.contains(&port) && upstream.merged.block("originate").is_some() {
+        let message = format!(
+            "outrider speaks TLS to `{}`, so the application must not: it has to speak plain HTTP to port {port}",
+            upstream.name
+        );
+        let hint = format!(
+            "let it call `http://{}/`: calls to port 80 go to 443",
+            upstream.pattern.host()
+        );
+        sink.add(code::OPAQUE_TLS, upstream.at, message, Some(hint));
+        return;
+    }
     if TLS_PORTS.contains(&port) {
         let message = format!(
             "the application calls `{}` over TLS itself; retry and breaker cannot see inside",
             upstream.name
         );
-        let hint =
-            "only connecting, ejection and the log apply; `protocol: tcp` says so".to_owned();
+        let hint = "only connecting, ejection and the log apply; `protocol: tcp` says so, and with `originate: tls` it can call over plain HTTP"
+            .to_owned();
         sink.add(code::OPAQUE_TLS, upstream.at, message, Some(hint));
     }
 }

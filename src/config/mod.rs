@@ -30,9 +30,11 @@ use std::sync::Arc;
 
 use crate::audit;
 use crate::balance;
+use crate::connect::tls;
 use crate::endpoint::Member;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
+use crate::identity;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::cache::config as cache;
@@ -85,6 +87,10 @@ pub struct Policy {
     pub fallback_balance: balance::Settings,
     /// `eject` under built-in < `defaults`, for unmatched traffic.
     pub fallback_eject: Option<eject::Settings>,
+    /// Where our own certificate comes from: `identity`, else `SPIFFE_ENDPOINT_SOCKET`; `None` is nowhere.
+    pub identity: Option<identity::config::Settings>,
+    /// `mtls` and `originate` under built-in < `defaults`, for unmatched traffic.
+    pub fallback_tls: tls::Settings,
     /// What is shed when outrider itself has too much to do; `None` is off.
     pub overload: Option<overload::Settings>,
     /// What hops tell each other; `None` is off.
@@ -140,6 +146,8 @@ pub struct Upstream {
     pub balance: balance::Settings,
     /// Endpoint ejection; `None` is off. Always one setting for the whole upstream.
     pub eject: Option<eject::Settings>,
+    /// How its connections are secured: `mtls` or `originate`. Always one setting for the whole upstream.
+    pub tls: tls::Settings,
     /// Active health checks; `None` is off. Off too wherever one upstream may stand for any number of destinations.
     pub health: Option<health::Settings>,
     /// The breaker on the upstream block. With `scope: upstream` all routes whose own `breaker.scope` is
@@ -248,6 +256,8 @@ pub struct Surroundings {
     pub service: Option<String>,
     /// `OUTRIDER_ZONE`: the zone that this workload runs in, if the policy does not say.
     pub zone: Option<String>,
+    /// `SPIFFE_ENDPOINT_SOCKET`: the Workload API, if the policy has no `identity`.
+    pub spiffe: Option<String>,
 }
 
 impl Surroundings {
@@ -258,6 +268,7 @@ impl Surroundings {
         Self {
             service: named("OTEL_SERVICE_NAME"),
             zone: named("OUTRIDER_ZONE"),
+            spiffe: named("SPIFFE_ENDPOINT_SOCKET"),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! From an address to a connection.
+//! From an address to a connection, plain or in TLS.
+
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;

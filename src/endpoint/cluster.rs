@@ -14,6 +14,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::connect::tls::Dialer;
 use crate::endpoint::Endpoint;
 use crate::endpoint::discover::WatchHandle;
 use crate::http::Reason;
@@ -25,6 +26,8 @@ pub struct Cluster {
     generation: AtomicU64,
     watch: OnceLock<Weak<WatchHandle>>,
     changed: Notify,
+    /// Of all its endpoints.
+    dialer: Option<Arc<Dialer>>,
 }
 
 /// What is known of one endpoint before it is called.
@@ -77,7 +80,14 @@ impl Cluster {
     /// A cluster that waits for its first answer.
     #[must_use]
     pub fn waiting() -> Arc<Self> {
+        Self::secured(None)
+    }
+
+    /// The same, for endpoints whose connections are secured. Which way stays the same for all its life.
+    #[must_use]
+    pub fn secured(dialer: Option<Arc<Dialer>>) -> Arc<Self> {
         Arc::new(Self {
+            dialer,
             set: ArcSwap::from_pointee(Set::default()),
             generation: AtomicU64::new(1),
             watch: OnceLock::new(),
@@ -99,6 +109,12 @@ impl Cluster {
         let cluster = Self::waiting();
         cluster.replace(members, now);
         cluster
+    }
+
+    /// How connections to its endpoints are secured.
+    #[must_use]
+    pub fn dialer(&self) -> Option<&Arc<Dialer>> {
+        self.dialer.as_ref()
     }
 
     /// Names the watch that feeds it, so that it can be asked to look again.
@@ -154,7 +170,7 @@ impl Cluster {
         // All new at once is a start, not a newcomer among others.
         let others_serve = members.iter().any(|member| stays(&member));
         let fresh = |address| {
-            let endpoint = Endpoint::new(address, now);
+            let endpoint = Endpoint::secured(address, self.dialer.clone(), now);
             if others_serve {
                 endpoint.came_back(now);
             }

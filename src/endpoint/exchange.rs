@@ -26,9 +26,11 @@ use http_body::SizeHint;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::clock;
+use crate::connect::tls::Inside;
+use crate::connect::tls::Secured;
+use crate::connect::tls::Wire;
 use crate::endpoint::gate::Gate;
 use crate::endpoint::idle::Silence;
 use crate::endpoint::pool::Patience;
@@ -43,8 +45,10 @@ use crate::http::RequestBody;
 use crate::http::ResponseBody;
 use crate::http::Trail;
 use crate::http::strict;
+use crate::identity::Flaw;
+use crate::identity::flaw;
 
-type Connection = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+type Connection = http1::Connection<TokioIo<Wire>, RequestBody>;
 
 /// An open HTTP/1.1 connection.
 pub(super) struct H1 {
@@ -54,6 +58,8 @@ pub(super) struct H1 {
     ended: bool,
     pub(super) retires_at: Instant,
     pub(super) resting_since: Instant,
+    /// `None`: nobody asked for that.
+    pub(super) secured: Option<Box<Secured>>,
     pub(super) slot: Slot,
 }
 
@@ -91,8 +97,9 @@ pub(super) async fn handshake(
     pool: &Rc<Pool>,
     slot: Slot,
     connect: Duration,
+    trail: &Trail,
 ) -> Result<Box<H1>, Fault> {
-    let stream = pool.connect(connect).await?;
+    let (stream, secured) = pool.connect(connect, Inside::Http1, trail).await?;
     let (sender, connection) = builder()
         .handshake(TokioIo::new(stream))
         .await
@@ -103,8 +110,9 @@ pub(super) async fn handshake(
         connection: Box::pin(connection),
         gate: Gate::new(),
         ended: false,
-        retires_at: retirement(now),
+        retires_at: retirement(now, secured.as_deref()),
         resting_since: now,
+        secured,
         slot,
     }))
 }
@@ -126,6 +134,9 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     loop {
         let (mut h1, reused) = obtain(&pool, patience, &trail).await?;
         trail.note_connection(reused);
+        if let Some(secured) = &h1.secured {
+            trail.secured(secured.how, secured.peer.as_ref());
+        }
         let answered = {
             let request = Request::from_parts(*head, body);
             let mut answer = pin!(h1.sender.try_send_request(request));
@@ -179,7 +190,7 @@ async fn obtain(
         if !pool.is_full() {
             let slot = pool.slot();
             // Boxed, as are other rare turns, so that the future of the usual turn stays small.
-            let opened = Box::pin(handshake(pool, slot, patience.connect)).await?;
+            let opened = Box::pin(handshake(pool, slot, patience.connect, trail)).await?;
             return Ok((opened, false));
         }
         pool.freed(trail).await;
@@ -298,6 +309,9 @@ impl Body for H1Body {
 
 /// The fault that an error of the connection stands for.
 pub(super) fn fault_of(error: &hyper::Error, trail: &Trail) -> Fault {
+    if let Some(error) = flaw::beneath(error) {
+        return refused(Flaw::of(error), trail);
+    }
     let reason = if error.is_parse() {
         Reason::ProtocolError
     } else if error.is_timeout() {
@@ -311,6 +325,19 @@ pub(super) fn fault_of(error: &hyper::Error, trail: &Trail) -> Fault {
         Fault::maybe_sent(reason)
     };
     blame(trail, fault.because(error))
+}
+
+/// In TLS 1.3 the other side judges our certificate after we have begun to speak, so its refusal comes in place of an answer. It
+/// has not looked at the request then: no later alert is about certificates, for we let nobody ask for one again.
+pub(super) fn refused(flaw: Flaw, trail: &Trail) -> Fault {
+    let fault = match flaw.reason() {
+        Reason::TlsRefused if flaw != Flaw::Alert => Fault::unsent(Reason::TlsRefused),
+        Reason::TlsRefused => Fault::maybe_sent(Reason::TlsRefused),
+        _ => Fault::maybe_sent(Reason::Reset),
+    }
+    .unsecured(flaw.word());
+    trail.not_secured(flaw.word());
+    blame(trail, fault)
 }
 
 /// A body that the client broke looks to the connection like any other failure; the trail knows better.

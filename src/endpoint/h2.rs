@@ -13,6 +13,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::Request;
 use http::Response;
+use http::Uri;
+use http::uri::Scheme;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -22,8 +24,11 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 
 use crate::clock;
+use crate::connect::tls::Inside;
+use crate::connect::tls::Secured;
 use crate::endpoint::exchange::fault_of;
 use crate::endpoint::exchange::receive;
+use crate::endpoint::exchange::refused;
 use crate::endpoint::idle::Silence;
 use crate::endpoint::pool::Patience;
 use crate::endpoint::pool::Pool;
@@ -49,6 +54,8 @@ pub(super) struct H2 {
     streams: Cell<usize>,
     resting_since: Cell<Instant>,
     retires_at: Instant,
+    /// `None`: nobody asked for that.
+    pub(super) secured: Option<Box<Secured>>,
 }
 
 impl H2 {
@@ -88,6 +95,12 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     loop {
         let (h2, reused) = obtain(&pool, patience, &trail).await?;
         trail.note_connection(reused);
+        if let Some(secured) = &h2.secured {
+            trail.secured(secured.how, secured.peer.as_ref());
+            if secured.how == "tls" {
+                in_https(request.uri_mut());
+            }
+        }
         let stream = Stream::on(&h2);
         let mut sender = h2.sender.clone();
         let answered = sender.try_send_request(request).await;
@@ -101,9 +114,26 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
             }
             Err(mut error) => match error.take_message() {
                 Some(unsent) if reused => request = unsent,
-                _ => return Err(refusal(error.into_error(), &trail)),
+                _ => {
+                    let secured = h2.secured.as_ref();
+                    let broken = secured.and_then(|secured| secured.broken.get());
+                    return Err(match broken {
+                        Some(flaw) => refused(*flaw, &trail),
+                        None => refusal(error.into_error(), &trail),
+                    });
+                }
             },
         }
+    }
+}
+
+/// A server of the web that is told `http` over TLS takes the request for one that was meant for another port (RFC 9110,
+/// section 7.4).
+fn in_https(uri: &mut Uri) {
+    if uri.scheme() == Some(&Scheme::HTTP) {
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.scheme = Some(Scheme::HTTPS);
+        *uri = Uri::from_parts(parts).expect("only the scheme is another");
     }
 }
 
@@ -148,22 +178,22 @@ async fn obtain(
             connections
                 .iter()
                 .rev()
-                .find(|h2| h2.has_room(now))
+                .find(|h2| h2.has_room(now) && !pool.is_superseded(h2.secured.as_deref()))
                 .cloned()
         };
         if let Some(h2) = found {
             return Ok((h2, true));
         }
         if !pool.is_full() {
-            return Ok((open(pool, patience).await?, false));
+            return Ok((open(pool, patience, trail).await?, false));
         }
         pool.freed(trail).await;
     }
 }
 
-async fn open(pool: &Rc<Pool>, patience: Patience) -> Result<Rc<H2>, Fault> {
+async fn open(pool: &Rc<Pool>, patience: Patience, trail: &Trail) -> Result<Rc<H2>, Fault> {
     let slot = pool.slot();
-    let stream = pool.connect(patience.connect).await?;
+    let (stream, secured) = pool.connect(patience.connect, Inside::Http2, trail).await?;
     let (sender, connection) = http2::Builder::new(LocalExec)
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
@@ -184,7 +214,8 @@ async fn open(pool: &Rc<Pool>, patience: Patience) -> Result<Rc<H2>, Fault> {
         sender,
         streams: Cell::new(0),
         resting_since: Cell::new(now),
-        retires_at: retirement(now),
+        retires_at: retirement(now, secured.as_deref()),
+        secured,
     });
     let mut connections = pool.h2().borrow_mut();
     connections.retain(|h2| !h2.sender.is_closed());

@@ -27,6 +27,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::connect::tls::Dialer;
 use crate::kit::ewma;
 use crate::kit::ewma::PeakEwma;
 
@@ -42,6 +43,8 @@ pub struct Endpoint {
     pub id: u64,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How connections to it are secured; `None`: not at all.
+    pub dialer: Option<Arc<Dialer>>,
     in_flight: AtomicU32,
     latency: Mutex<PeakEwma>,
     resting_until: Mutex<Option<Instant>>,
@@ -61,9 +64,16 @@ impl Endpoint {
     /// A fresh endpoint; `now` starts its latency estimate.
     #[must_use]
     pub fn new(address: SocketAddr, now: Instant) -> Arc<Self> {
+        Self::secured(address, None, now)
+    }
+
+    /// The same, for connections that are secured.
+    #[must_use]
+    pub fn secured(address: SocketAddr, dialer: Option<Arc<Dialer>>, now: Instant) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
+            dialer,
             in_flight: AtomicU32::new(0),
             latency: Mutex::new(PeakEwma::new(ewma::DECAY, now)),
             resting_until: Mutex::new(None),

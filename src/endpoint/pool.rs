@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::connect;
+use crate::connect::tls::Inside;
+use crate::connect::tls::Secured;
+use crate::connect::tls::Wire;
 use crate::endpoint::Endpoint;
 use crate::endpoint::exchange;
 use crate::endpoint::exchange::H1;
@@ -205,6 +208,8 @@ impl Pool {
     pub(super) fn give(&self, mut h1: Box<H1>, now: Instant) {
         if self.endpoint.is_gone() {
             h1.slot.closes_for(Closed::Endpoint);
+        } else if self.is_superseded(h1.secured.as_deref()) {
+            h1.slot.closes_for(Closed::Identity);
         } else if h1.retires_at > now {
             h1.resting_since = now;
             self.h1.borrow_mut().push(h1);
@@ -220,6 +225,8 @@ impl Pool {
         let rested = now.saturating_duration_since(h1.resting_since);
         if self.endpoint.is_gone() {
             Some(Closed::Endpoint)
+        } else if self.is_superseded(h1.secured.as_deref()) {
+            Some(Closed::Identity)
         } else if h1.retires_at <= now {
             Some(Closed::Age)
         } else if rested > self.rest_at_most.get() {
@@ -265,13 +272,37 @@ impl Pool {
         trail.waits_for_connection.set(false);
     }
 
+    /// A connection for what will be spoken `inside`.
     pub(super) async fn connect(
         self: &Rc<Self>,
         within: Duration,
-    ) -> Result<tokio::net::TcpStream, Fault> {
-        connect::tcp(self.endpoint.address, within)
-            .await
-            .inspect_err(|fault| self.metrics.connect_failed(fault.reason))
+        inside: Inside,
+        trail: &Trail,
+    ) -> Result<(Wire, Option<Box<Secured>>), Fault> {
+        let address = self.endpoint.address;
+        let opened = match &self.endpoint.dialer {
+            None => connect::tcp(address, within)
+                .await
+                .map(|stream| (Wire::Plain(stream), None)),
+            // Boxed: the future of the usual turn has no room for a handshake.
+            Some(dialer) => Box::pin(dialer.open(address, within, inside))
+                .await
+                .map(|(wire, secured)| (wire, Some(Box::new(secured)))),
+        };
+        opened.inspect_err(|fault| {
+            self.metrics.connect_failed(fault.reason);
+            if let Some(why) = fault.tls {
+                trail.not_secured(why);
+            }
+        })
+    }
+
+    /// Whether a connection was made with an identity, or a trust, that is not in force any more.
+    pub(super) fn is_superseded(&self, secured: Option<&Secured>) -> bool {
+        match (secured, &self.endpoint.dialer) {
+            (Some(secured), Some(dialer)) => secured.generation != dialer.generation(),
+            _ => false,
+        }
     }
 
     /// The HTTP/2 connections, the newest last.
@@ -292,11 +323,13 @@ impl Pool {
         let gone = self.endpoint.is_gone();
         self.h2
             .borrow_mut()
-            .retain(|h2| !gone && h2.keep(now, IDLE));
+            .retain(|h2| !gone && h2.keep(now, IDLE) && !self.is_superseded(h2.secured.as_deref()));
     }
 }
 
-/// When a connection opened now is to be retired.
-pub(super) fn retirement(now: Instant) -> Instant {
-    now + MAX_AGE.mul_f64(1.0 - rng::draw() / 5.0)
+/// When a connection opened now is to be retired: at its greatest age, or when a certificate ends.
+pub(super) fn retirement(now: Instant, secured: Option<&Secured>) -> Instant {
+    let aged = now + MAX_AGE.mul_f64(1.0 - rng::draw() / 5.0);
+    let until = secured.and_then(|secured| secured.until);
+    until.map_or(aged, |until| until.min(aged))
 }

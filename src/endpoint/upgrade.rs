@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use crate::clock;
+use crate::connect::tls::Inside;
 use crate::endpoint::exchange;
 use crate::endpoint::idle::Silence;
 use crate::endpoint::pool::Patience;
@@ -39,7 +40,12 @@ pub(super) async fn send(pool: Rc<Pool>, call: Call, patience: Patience) -> Outc
     } = call;
     let client = head.extensions.remove::<OnUpgrade>();
     let slot = pool.slot();
-    let stream = pool.connect(patience.connect).await?;
+    let (stream, secured) = pool
+        .connect(patience.connect, Inside::Http1, &trail)
+        .await?;
+    if let Some(secured) = &secured {
+        trail.secured(secured.how, secured.peer.as_ref());
+    }
     let (mut sender, connection) = exchange::builder()
         .handshake(TokioIo::new(stream))
         .await

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -124,6 +125,11 @@ pub struct Trail {
     pub cache: Cell<Option<&'static str>>,
     /// Why the answer was not kept, or what it stands in for; `cache_why` in the log. Set by the cache room.
     pub cache_why: Cell<Option<&'static str>>,
+    /// How the last try's connection was secured, or why it could not be; `tls` in the log. `None`: nobody asked for that. Set by
+    /// the pool.
+    pub tls: Cell<Option<&'static str>>,
+    /// Who was at the other end of it; `peer` in the log. Set by the pool.
+    pub tls_peer: RefCell<Option<Arc<str>>>,
     /// Another copy answered first, so nobody waits for this one any more. Set by the hedge room before it drops it.
     pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.
@@ -168,6 +174,8 @@ impl Trail {
             hedged: Cell::new(None),
             cache: Cell::new(None),
             cache_why: Cell::new(None),
+            tls: Cell::new(None),
+            tls_peer: RefCell::new(None),
             cut: Cell::new(false),
             copy_of: None,
             copy: 0,
@@ -213,6 +221,8 @@ impl Trail {
             hedged: Cell::new(None),
             cache: Cell::new(None),
             cache_why: Cell::new(None),
+            tls: Cell::new(None),
+            tls_peer: RefCell::new(None),
             cut: Cell::new(false),
             copy_of: Some(Rc::clone(self)),
             copy,
@@ -228,6 +238,20 @@ impl Trail {
         self.endpoint.set(branch.endpoint.get());
         self.retry_skipped.set(branch.retry_skipped.get());
         self.client_fault.set(branch.client_fault.get());
+        self.tls.set(branch.tls.get());
+        self.tls_peer.replace(branch.tls_peer.take());
+    }
+
+    /// The current try goes over a connection that is secured so, with `peer` at its other end.
+    pub fn secured(&self, how: &'static str, peer: Option<&Arc<str>>) {
+        self.tls.set(Some(how));
+        self.tls_peer.replace(peer.cloned());
+    }
+
+    /// The current try has no connection, because it could not be secured.
+    pub fn not_secured(&self, why: &'static str) {
+        self.tls.set(Some(why));
+        self.tls_peer.replace(None);
     }
 
     /// Whether this is the trail of a second copy; the call itself is counted elsewhere.

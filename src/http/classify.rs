@@ -87,6 +87,10 @@ impl Health {
             Reason::ConnectRefused
             | Reason::ConnectTimeout
             | Reason::ConnectFailed
+            | Reason::TlsHandshake
+            | Reason::TlsRefused
+            | Reason::PeerCertificate
+            | Reason::PeerIdentity
             | Reason::Reset
             | Reason::Refused
             | Reason::ProtocolError

@@ -58,6 +58,8 @@ pub struct Fault {
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// What is answered, where it is not what the reason says.
     pub code: Option<Code>,
+    /// Why the connection could not be secured, where that is what failed; `tls` in the log.
+    pub tls: Option<&'static str>,
     /// What the operating system or a library said; for logs, never needed to understand the reason.
     pub detail: Option<Box<str>>,
 }
@@ -75,6 +77,7 @@ impl Fault {
             retry_after: None,
             fields: Vec::new(),
             code: None,
+            tls: None,
             detail: None,
         }
     }
@@ -93,6 +96,13 @@ impl Fault {
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string().into_boxed_str());
         self
+    }
+
+    /// Says why the connection could not be secured.
+    #[must_use]
+    pub fn unsecured(mut self, why: &'static str) -> Self {
+        self.tls = Some(why);
+        self.because(why)
     }
 
     /// Answers this in place of the reason's own status.

@@ -13,6 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
+use crate::audit;
 use crate::clock;
 use crate::identity::Flaw;
 use crate::identity::SpiffeId;
@@ -190,6 +191,14 @@ impl Current {
         }
         if let Some(metrics) = &self.metrics {
             metrics.installed(&next);
+        }
+        if audit::is_on() {
+            audit::record(
+                audit::Event::new("identity")
+                    .with("id", next.id.as_str())
+                    .with("generation", next.generation)
+                    .with("not_after", next.not_after),
+            );
         }
         self.held.store(Some(Arc::new(next)));
         // After the identity: whoever sees the new number finds the new one or a newer.

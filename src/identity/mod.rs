@@ -4,7 +4,9 @@
 //! all. Whoever opens or accepts connections asks [`tls`] for a configuration made of it; a renewed identity is a new
 //! generation, and nothing of an old one (tickets, sessions) is used with it.
 
+pub mod config;
 pub mod current;
+pub mod dev;
 pub mod flaw;
 pub mod id;
 pub mod leaf;
@@ -16,7 +18,7 @@ pub mod trust;
 pub mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use current::Current;
 pub use current::Identity;

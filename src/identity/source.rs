@@ -2,6 +2,7 @@
 
 mod files;
 mod look;
+mod workload;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use crate::identity::TrustDomain;
 
 pub use files::Files;
 pub use files::Own;
+pub use look::Look;
+pub use workload::Workload;
 
 /// A place that identities come from.
 pub trait Source: Send + Sync + 'static {

@@ -153,7 +153,7 @@ impl<C> Following<C> {
     /// The configuration in force, and its generation.
     ///
     /// # Errors
-    /// `no_identity` while there is none, or where it is over: nobody would accept it.
+    /// `no_identity` while there is none.
     pub fn get(&self) -> Result<(Arc<C>, u64), Flaw> {
         let generation = self.current.generation();
         let held = self.made.load();

@@ -387,6 +387,7 @@ impl Record {
     fn write(&self, log: &WorkerLog, duration: Duration) {
         let observer = &self.observer;
         let request_id = self.trail.request_id.borrow();
+        let peer = self.trail.tls_peer.borrow();
         let trace_id = self.trail.trace.get().map(|mark| hex(mark.trace_id));
         log.line(&Line {
             request_id: redact::id(request_id.as_ref().map_or(b"", HeaderValue::as_bytes)),
@@ -407,6 +408,8 @@ impl Record {
             injected: self.trail.injected.get(),
             cache: self.trail.cache.get(),
             cache_why: self.trail.cache_why.get(),
+            tls: self.trail.tls.get(),
+            peer: peer.as_deref().map(str::as_bytes),
             endpoint: self.trail.endpoint.get(),
             duration,
             head: self.trail.head_after.get(),

@@ -82,10 +82,12 @@ pub enum Closed {
     Surplus,
     /// outrider is shutting down.
     Drain,
+    /// It was made with an identity, or a trust, that is not in force any more.
+    Identity,
 }
 
 impl Closed {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// The label value.
     #[must_use]
@@ -98,6 +100,7 @@ impl Closed {
             Self::Endpoint => "endpoint",
             Self::Surplus => "surplus",
             Self::Drain => "drain",
+            Self::Identity => "identity",
         }
     }
 }

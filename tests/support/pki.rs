@@ -172,6 +172,8 @@ fn params(name: &str) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, name);
     valid(&mut params, -HOUR, HOUR);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // In words, as agents of the Workload API have it.
+    params.is_ca = IsCa::ExplicitNoCa;
     params
 }
 

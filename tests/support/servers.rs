@@ -14,6 +14,7 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
+use super::pki::Laid;
 use super::ports;
 
 /// Debian's `nobody` and `nogroup`: PostgreSQL refuses to run as root.
@@ -95,6 +96,52 @@ impl Server {
         ];
         let command = as_nobody(is_root, run.into_iter());
         Self::begin(&port, command, dir, "QUIT")
+    }
+
+    /// OpenSSL's own server, which answers with a page about the handshake.
+    pub fn openssl(laid: &Laid, more: &[&str]) -> Self {
+        let port = ports::free().to_string();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let accept = format!("127.0.0.1:{port}");
+        let path = |path: &Path| path.display().to_string();
+        let (cert, key, ca) = (path(&laid.cert), path(&laid.key), path(&laid.ca));
+        let fixed = ["openssl", "s_server", "-accept", &accept, "-www"];
+        let files = ["-cert", &cert, "-key", &key, "-CAfile", &ca];
+        let command = fixed.iter().chain(&files).chain(more);
+        Self::begin(
+            &port,
+            command.map(ToString::to_string).collect(),
+            dir,
+            "TERM",
+        )
+    }
+
+    /// nginx that wants a certificate of its clients, and says what it made of it.
+    pub fn nginx(laid: &Laid) -> Self {
+        let port = ports::free().to_string();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let at = dir.path().display();
+        let (cert, key, ca) = (laid.cert.display(), laid.key.display(), laid.ca.display());
+        let conf = format!(
+            "daemon off; master_process off; pid {at}/pid; error_log {at}/error;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {at}/a; proxy_temp_path {at}/b; fastcgi_temp_path {at}/c; uwsgi_temp_path {at}/d; scgi_temp_path {at}/e;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {cert}; ssl_certificate_key {key};
+    ssl_client_certificate {ca}; ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3;
+    location / {{ return 200 \"$ssl_client_verify $ssl_protocol\\n\"; }}
+  }}
+}}
+"
+        );
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, conf).expect("a file of our own");
+        let (file, at) = (file.display().to_string(), at.to_string());
+        let command = ["nginx", "-p", &at, "-c", &file].map(ToOwned::to_owned);
+        Self::begin(&port, command.to_vec(), dir, "QUIT")
     }
 
     fn begin(port: &str, command: Vec<String>, dir: TempDir, end: &'static str) -> Self {

@@ -9,6 +9,7 @@ use super::Check;
 use crate::balance::Key;
 use crate::endpoint::health::config::Statuses;
 use crate::http::GRPC_STATUS;
+use crate::identity::PeerPattern;
 use crate::kit::net::Net;
 use crate::kit::units::Unfit;
 use crate::policy::cache::config::NEVER_NEGATIVE;
@@ -110,9 +111,14 @@ pub(super) static FORMAT: Check = Check {
     test: format,
 };
 pub(super) static SPIFFE_ID: Check = Check {
-    name: "a SPIFFE ID",
-    pattern: "^spiffe://[^\\s/]+(/\\S+)?$",
+    name: "a SPIFFE ID, or all below one as in `spiffe://td/ns/shop/*`",
+    pattern: "^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*(/\\*)?$",
     test: spiffe,
+};
+pub(super) static SERVER_NAME: Check = Check {
+    name: "a host name such as `api.example.com`",
+    pattern: "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$",
+    test: server_name,
 };
 pub(super) static PATH: Check = Check {
     name: "a path such as `/healthz`",
@@ -460,11 +466,18 @@ fn format(text: &str) -> Result<(), Unfit> {
 }
 
 fn spiffe(text: &str) -> Result<(), Unfit> {
-    let rest = text.strip_prefix("spiffe://").unwrap_or_default();
+    ensure(PeerPattern::parse(text).is_some(), text, &SPIFFE_ID)
+}
+
+fn server_name(text: &str) -> Result<(), Unfit> {
+    let label = |label: &str| {
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !label.is_empty() && label.len() <= 63 && label.chars().all(word)
+    };
     ensure(
-        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace),
+        text.len() <= 253 && text.split('.').all(label),
         text,
-        &SPIFFE_ID,
+        &SERVER_NAME,
     )
 }
 

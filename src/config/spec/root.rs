@@ -7,6 +7,7 @@ use super::Table;
 use super::cache;
 use super::checks;
 use super::hops;
+use super::identity;
 use super::later;
 use super::overload;
 use super::redact;
@@ -103,11 +104,10 @@ pub static ROOT: Table = Table {
         .later(&[]),
         Key::new(
             "identity",
-            Kind::Block(&later::IDENTITY),
+            Kind::Block(&identity::IDENTITY),
             "",
             "This workload's own certificate, for mTLS.",
-        )
-        .later(&[]),
+        ),
         Key::new(
             "audit",
             Kind::Block(&redact::AUDIT),

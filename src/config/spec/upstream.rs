@@ -16,6 +16,8 @@ use super::health;
 use super::hedge;
 use super::later;
 use super::limit;
+use super::mtls;
+use super::originate;
 use super::overload::PRIORITY;
 use super::rooms;
 
@@ -93,18 +95,16 @@ const CREDENTIAL: Key = Key::new(
 );
 const MTLS: Key = Key::new(
     "mtls",
-    Kind::Block(&later::MTLS),
+    Kind::Block(&mtls::MTLS),
     "",
     "Mutual TLS with the upstream's sidecar.",
-)
-.later(&[]);
+);
 const ORIGINATE: Key = Key::new(
     "originate",
-    Kind::Or(&[Kind::Off, Kind::Words(&["tls"])]),
-    "off",
+    Kind::Block(&originate::ORIGINATE),
+    "",
     "The application speaks plain HTTP and outrider speaks TLS to the upstream.",
-)
-.later(&[]);
+);
 const HEALTH: Key = Key::new(
     "health",
     Kind::Block(&health::HEALTH),

@@ -32,6 +32,7 @@ use super::good;
 use super::shipped;
 use crate::audit;
 use crate::balance;
+use crate::connect::tls;
 use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::units;
@@ -181,6 +182,14 @@ fn built_in_values_are_those_of_the_code() {
         health::Settings::default()
     );
     assert_eq!(
+        tls::Mtls::lift(&merge(&spec::mtls::MTLS, &[])),
+        tls::Mtls::default()
+    );
+    assert_eq!(
+        tls::Originate::lift(&merge(&spec::originate::ORIGINATE, &[])),
+        tls::Originate::default()
+    );
+    assert_eq!(
         overload::Settings::lift(&merge(&spec::overload::OVERLOAD, &[])),
         overload::Settings::default()
     );
@@ -299,6 +308,13 @@ fn without_and_with(path: &str, value: &str) -> (String, String) {
     let beside = BESIDE.iter().find(|(block, by_themselves, _)| {
         path.starts_with(block) && !by_themselves.contains(&path)
     });
+    if path.starts_with("mtls.") {
+        let identity = "identity: { bundle: /etc/outrider/id.pem }\n";
+        return (
+            format!("upstream: a.b\n{identity}"),
+            format!("{text}{identity}"),
+        );
+    }
     match beside {
         Some((block, _, lines)) => {
             let (inside, _) = path.rsplit_once('.').expect("it is in a block");
@@ -321,12 +337,17 @@ fn beside_an_upstream(path: &str, value: &str) -> String {
     } else {
         "upstream: a.b\n"
     };
-    let beside = if path.starts_with("audit.") && path != "audit.file" {
-        "  file: /var/log/audit.log\n"
-    } else {
-        ""
+    // What the key needs beside it.
+    let rest = match path {
+        "identity.files.cert" => "    key: /key\n    ca: /ca\n",
+        "identity.files.key" => "    cert: /cert\n    ca: /ca\n",
+        "identity.files.ca" => "    cert: /cert\n    key: /key\n",
+        "identity.bundle.ca" => "    pem: /pem\n",
+        "identity.trust" => "  bundle: /pem\n",
+        _ if path.starts_with("audit.") && path != "audit.file" => "  file: /var/log/audit.log\n",
+        _ => "",
     };
-    format!("{upstream}{}{beside}", nested(path, value))
+    format!("{upstream}{}{rest}", nested(path, value))
 }
 
 fn without(mut paths: BTreeSet<String>, not: &[&str]) -> BTreeSet<String> {
@@ -383,7 +404,7 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
     let read = |text: &str| {
         let policy = good(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
@@ -395,6 +416,7 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
             policy.explain,
             policy.redact,
             policy.audit,
+            policy.identity,
         )
     };
     let built_in = read("upstream: a.b\n");
@@ -432,7 +454,7 @@ fn the_sample_shows_every_key() {
     for table in every_table() {
         for key in table.keys {
             // Alternatives to a block that is shown.
-            if ["adaptive", "files"].contains(&table.name) {
+            if ["adaptive", "files", "bundle"].contains(&table.name) {
                 continue;
             }
             let shown = sample.contains(&format!("{}:", key.name))

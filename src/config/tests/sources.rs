@@ -191,6 +191,7 @@ fn service_and_zone_come_from_the_policy_then_from_outside() {
     let around = Surroundings {
         service: Some("outside".to_owned()),
         zone: Some("eu-1b".to_owned()),
+        spiffe: None,
     };
     let files = directory(&[
         ("own.yaml", "upstream: a.b\nservice: own\nzone: eu-1a\n"),

@@ -241,8 +241,7 @@ impl Checker {
             };
             let began = clock::now();
             let host = &self.plan.host;
-            let result =
-                probe::ask(&settings.probe, host, endpoint.address, settings.timeout).await;
+            let result = probe::ask(&settings.probe, host, &endpoint, settings.timeout).await;
             drop(turn);
             let Some(state) = self.record(&endpoint, result, clock::now()) else {
                 return;

@@ -123,12 +123,10 @@ impl Source for Files {
     fn follow(self: Arc<Self>, current: Arc<Current>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let watch = Look::at(self.paths());
-            let mut sound = current.generation() > 0;
             let mut last = None;
             loop {
                 // The first look comes at once, for a change before the watch began.
                 let found = self.look(&current);
-                sound = found.is_ok() || (sound && last.is_some());
                 let said = found.as_ref().err().map(ToString::to_string);
                 // The same trouble every second is one line, though it is counted each time.
                 if said.is_none() || said != last {

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 /// How long to wait for more events after one: a renewal is several files, and each is written in parts.
-const DEBOUNCE: Duration = Duration::from_millis(100);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often to look where no event came.
 const POLL: Duration = Duration::from_secs(30);
 /// How soon to look again after a look that failed: what was half written then may be whole now, and its event was seen.

@@ -331,9 +331,13 @@ async fn judged(outcome: &mut Outcome) -> Option<Verdictable> {
             (status >= 400).then_some(Verdictable::Status(status))
         }
         Err(fault) => Some(match fault.reason {
-            Reason::ConnectRefused | Reason::ConnectTimeout | Reason::ConnectFailed => {
-                Verdictable::Connect
-            }
+            Reason::ConnectRefused
+            | Reason::ConnectTimeout
+            | Reason::ConnectFailed
+            | Reason::TlsHandshake
+            | Reason::TlsRefused
+            | Reason::PeerCertificate
+            | Reason::PeerIdentity => Verdictable::Connect,
             Reason::Refused => Verdictable::Refused,
             Reason::Reset => Verdictable::Reset,
             Reason::TryTimeout => Verdictable::TryTimeout,

@@ -65,6 +65,10 @@ pub struct Line<'a> {
     pub cache: Option<&'static str>,
     /// `cache_why`: why the answer was not kept, or what a stale one stands in for.
     pub cache_why: Option<&'static str>,
+    /// `tls`: how the last try's connection was secured, or why it could not be.
+    pub tls: Option<&'static str>,
+    /// `peer`: who was at its other end.
+    pub peer: Option<&'a [u8]>,
     /// `endpoint` of the last try; of a call with several copies, of the one that was answered.
     pub endpoint: Option<SocketAddr>,
     /// `duration_ms`: until the last byte.
@@ -130,6 +134,8 @@ impl<'a> Line<'a> {
             injected: None,
             cache: None,
             cache_why: None,
+            tls: None,
+            peer: None,
             endpoint: None,
             duration: Duration::ZERO,
             head: None,
@@ -179,6 +185,12 @@ impl<'a> Line<'a> {
         }
         if let Some(endpoint) = self.endpoint {
             object.address(key!("endpoint"), endpoint);
+        }
+        if let Some(how) = self.tls {
+            object.word(key!("tls"), how);
+        }
+        if let Some(peer) = self.peer {
+            object.text(key!("peer"), peer);
         }
         object.millis(key!("duration_ms"), micros(self.duration));
         if let Some(head) = self.head {

@@ -18,12 +18,12 @@ use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::Failure;
 use super::USER_AGENT;
 use super::says;
+use crate::connect::tls::Wire;
 
 /// The largest answer.
 const MOST: usize = 4 * 1024;
@@ -33,7 +33,7 @@ const OK: u16 = 0;
 const NOT_FOUND: u16 = 5;
 const UNIMPLEMENTED: u16 = 12;
 
-pub(super) async fn ask(stream: TcpStream, host: &str, service: &str) -> Result<(), Failure> {
+pub(super) async fn ask(stream: Wire, host: &str, service: &str) -> Result<(), Failure> {
     let request = Request::post(format!("http://{host}{PATH}"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

@@ -8,18 +8,18 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::Failure;
 use super::USER_AGENT;
 use super::says;
+use crate::connect::tls::Wire;
 use crate::endpoint::health::config::Statuses;
 
 /// The largest head. A body that comes with it is not read.
 const MOST: usize = 16 * 1024;
 
 pub(super) async fn ask(
-    stream: TcpStream,
+    stream: Wire,
     host: &str,
     path: &str,
     expect: &[Statuses],

@@ -10,7 +10,7 @@ mod redis;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 use super::config::Probe;
 use super::machine::Heard;
 use crate::connect;
+use crate::connect::tls::Inside;
+use crate::connect::tls::Wire;
+use crate::endpoint::Endpoint;
 use crate::http::Reason;
 
 #[cfg(test)]
@@ -79,12 +82,11 @@ impl Failure {
 pub(super) async fn ask(
     probe: &Probe,
     host: &str,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     within: Duration,
 ) -> Result<(), Failure> {
     let asking = async {
-        let connected = TcpStream::connect(address).await;
-        let stream = connected.map_err(|error| of_connect(&error))?;
+        let stream = open(probe, endpoint, within).await?;
         match probe {
             Probe::Http { path, expect } => http::ask(stream, host, path, expect).await,
             Probe::Grpc { service } => grpc::ask(stream, host, service).await,
@@ -96,6 +98,33 @@ pub(super) async fn ask(
     tokio::time::timeout(within, asking)
         .await
         .unwrap_or(Err(Failure::Timeout))
+}
+
+/// A connection as calls have it: a probe that spoke plaintext where they speak TLS would say nothing about them.
+async fn open(probe: &Probe, endpoint: &Endpoint, within: Duration) -> Result<Wire, Failure> {
+    let Some(dialer) = &endpoint.dialer else {
+        let connected = TcpStream::connect(endpoint.address).await;
+        return connected
+            .map(Wire::Plain)
+            .map_err(|error| of_connect(&error));
+    };
+    let inside = match probe {
+        Probe::Http { .. } => Inside::Http1,
+        Probe::Grpc { .. } => Inside::Http2,
+        Probe::Tcp | Probe::Redis | Probe::Postgres => Inside::Opaque,
+    };
+    let opened = Arc::clone(dialer)
+        .open(endpoint.address, within, inside)
+        .await;
+    opened
+        .map(|(wire, _)| wire)
+        .map_err(|fault| match (fault.reason, fault.tls) {
+            (_, Some("timeout")) | (Reason::ConnectTimeout, _) => Failure::Timeout,
+            // It says nothing about the endpoint that we have no certificate.
+            (Reason::NoIdentity, _) => Failure::Unasked("no_identity".into()),
+            (_, Some(flaw)) => Failure::Connect(flaw),
+            (reason, None) => Failure::Connect(reason.word()),
+        })
 }
 
 /// What the machine makes of a result.
@@ -131,7 +160,7 @@ pub(super) fn of_connect(error: &io::Error) -> Failure {
 
 /// Reads until `judge` has a verdict on what came so far, and gives what passed; `most` bytes without one are not of the protocol.
 async fn read_until(
-    stream: &mut TcpStream,
+    stream: &mut Wire,
     protocol: &'static str,
     most: usize,
     judge: impl Fn(&[u8]) -> Option<Result<(), Failure>>,

@@ -5,10 +5,10 @@
 //! that asks for none tells there that it knows no role `outrider`.
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::Failure;
 use super::read_until;
+use crate::connect::tls::Wire;
 
 /// 3.0
 const PROTOCOL: u32 = 196_608;
@@ -26,7 +26,7 @@ const TRUSTED: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 0];
 /// (too many connections among them), shutting down, crashed, not yet up (57P01 to 57P03), and faults of its own.
 const CANNOT: &[&str] = &["53", "57P", "58", "XX"];
 
-pub(super) async fn ask(mut stream: TcpStream) -> Result<(), Failure> {
+pub(super) async fn ask(mut stream: Wire) -> Result<(), Failure> {
     let written = stream.write_all(&startup()).await;
     written.map_err(|_| Failure::Closed)?;
     let answer = read_until(&mut stream, "PostgreSQL", MOST, verdict).await?;

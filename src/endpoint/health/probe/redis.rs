@@ -1,10 +1,10 @@
 //! `PING`, as every Redis and everything that calls itself one answers it.
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::Failure;
 use super::read_until;
+use crate::connect::tls::Wire;
 
 /// The command as a client sends it: an array of one string.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -16,7 +16,7 @@ const MOST: usize = 1024;
 /// last is how Redis before 2.8 asked for a password.
 const ALIVE: &[&str] = &["NOAUTH", "NOPERM", "ERR operation not permitted"];
 
-pub(super) async fn ask(mut stream: TcpStream) -> Result<(), Failure> {
+pub(super) async fn ask(mut stream: Wire) -> Result<(), Failure> {
     let written = stream.write_all(PING).await;
     written.map_err(|_| Failure::Closed)?;
     let answer = read_until(&mut stream, "Redis", MOST, verdict).await;
