@@ -225,7 +225,7 @@ fn ports(upstream: &BuiltUpstream, tcp: bool, sink: &mut Sink) {
             upstream.name
         );
         let hint = format!(
-            "let it call `http://{}/`: calls to port 80 go to 443",
+            "write `upstream: {0}` and let it call `http://{0}/`: calls to port 80 go to 443",
             upstream.pattern.host()
         );
         sink.add(code::OPAQUE_TLS, upstream.at, message, Some(hint));

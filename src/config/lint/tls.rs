@@ -15,7 +15,9 @@ use crate::kit::fields::Fields;
 /// What contradicts itself, and what is not protected although it could be.
 pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     identity(&built.root, sink);
-    let has_identity = lift::identity(&built.root, around).is_some();
+    // One that cannot be read has a fault of its own.
+    let is_written = built.root.block("identity").is_some();
+    let has_identity = is_written || lift::identity(&built.root, around).is_some();
     let defaults = &built.fallback;
     let layers = built
         .upstreams
