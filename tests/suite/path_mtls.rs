@@ -18,6 +18,7 @@ use crate::path_identity::ID;
 use crate::path_identity::PEER;
 use crate::path_identity::files;
 use crate::path_identity::required;
+use crate::path_tunnel::tunnel;
 use crate::support::call::Call;
 use crate::support::call::HOST;
 use crate::support::front::Front;
@@ -31,6 +32,8 @@ use crate::support::pki::BAD;
 use crate::support::pki::Ca;
 use crate::support::proxy::Proxy;
 use crate::support::setup::Setup;
+use crate::support::tcp::Manner;
+use crate::support::tcp::Tcp;
 use crate::support::until;
 
 const HANDSHAKES: &str = "outrider_tls_handshakes_total";
@@ -232,4 +235,30 @@ async fn a_reload_that_wants_it_uses_no_connection_made_without() {
     proxy.reload(&text).await;
     proxy.call(&Call::get("/last")).await.is(200);
     assert_eq!(proxy.logged_path("/last").await["peer"], PEER);
+}
+
+#[tokio::test]
+async fn a_tunnel_is_protected_whatever_is_in_it() {
+    let bench = Bench::new().await;
+    let echo = Tcp::start(Manner::Echo).await;
+    let front = Front::start(&bench.ca.workload(PEER), Some(&bench.ca.pem()), echo.addr).await;
+    let settings = format!("protocol: tcp\n{}", required());
+    let proxy = bench.proxy(&[front.addr], &settings).await;
+    let mut raw = tunnel(&proxy, &format!("{HOST}:5432")).await;
+    raw.send(b"bytes of any kind").await;
+    raw.expect(b"bytes of any kind").await;
+    assert_eq!(front.accepted(), 1);
+
+    let wrong = bench.ca.issue(BAD[3].0, PEER);
+    let front = Front::start(&wrong, Some(&bench.ca.pem()), echo.addr).await;
+    let proxy = bench.proxy(&[front.addr], &settings).await;
+    let mut raw = tunnel(&proxy, &format!("{HOST}:5432")).await;
+    raw.offer(b"bytes of any kind").await;
+    let (_, seen) = raw.end().await;
+    assert!(seen.is_empty(), "{seen:?}");
+    let refused = [("upstream", HOST), ("reason", "peer_identity")];
+    assert_eq!(
+        proxy.sum("outrider_connect_failures_total", &refused).await,
+        1.0
+    );
 }

@@ -36,7 +36,8 @@ pub fn client_hello(server: &str) -> Vec<u8> {
     [vec![0x16, 3, 1], with_length(2, handshake)].concat()
 }
 
-async fn tunnel(proxy: &Proxy, authority: &str) -> Raw {
+/// A connection through which bytes pass unread.
+pub async fn tunnel(proxy: &Proxy, authority: &str) -> Raw {
     let mut raw = Raw::connect(proxy.explicit).await;
     raw.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
         .await;
