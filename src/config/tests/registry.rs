@@ -334,6 +334,9 @@ fn without_and_with(path: &str, value: &str) -> (String, String) {
 fn beside_an_upstream(path: &str, value: &str) -> String {
     let upstream = if path.starts_with("cache.") {
         "upstreams:\n  - upstream: a.b\n"
+    } else if path.starts_with("identity.") {
+        // A name of the world: inside a cluster it would be asked why it is called in plaintext.
+        "upstream: example.com\n"
     } else {
         "upstream: a.b\n"
     };
