@@ -343,15 +343,15 @@ fn a_bad_policy_does_not_start() {
         done.err
     );
     assert!(done.out.is_empty(), "stdout belongs to the access log");
-    // A block of the language that this version does not enforce is refused, not passed over.
-    let later = file(
+    // What cannot be carried out, as showing a certificate that there is none of, is refused, not passed over.
+    let bare = file(
         dir.path(),
-        "later.yaml",
+        "bare.yaml",
         "upstream: a.test\nmtls: required\n",
     );
-    let done = outrider(&["run", &later]);
+    let done = outrider(&["run", &bare]);
     assert!(
-        done.code == Some(2) && done.err.contains("OR040"),
+        done.code == Some(2) && done.err.contains("OR100"),
         "{}",
         done.err
     );
