@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 
 use crate::app::door::shielded;
 use crate::app::tree::Around;
+use crate::app::tree::Destination;
 use crate::app::tree::Tree;
 use crate::config;
 use crate::endpoint::discover::Resolver;
@@ -281,4 +282,29 @@ fn memory_is_judged_by_the_least_limit_of_our_group_and_those_above() {
     );
     assert!(near(of_v1, 0.5), "{of_v1:?}");
     assert_eq!(memory("", &[]), None);
+}
+
+#[tokio::test]
+async fn with_a_credential_the_name_is_the_policys_however_the_host_is_spelled() {
+    let name = |text: &str, host: &str| {
+        let tree = Bench::new().tree(text, None);
+        let live = tree.upstream(host, 8080, None).expect("it is named");
+        match &live.key.destination {
+            Destination::Name(name, 8080) => name.to_string(),
+            other => format!("{other:?}"),
+        }
+    };
+    let plain = "upstreams:\n  - upstream: payments.shop\n";
+    let on_a_route = format!(
+        "{plain}    routes:\n      - match: /pay\n        credential: env:OUTRIDER_TEST_KEY\n"
+    );
+    for host in [
+        "payments.shop",
+        "payments.shop.",
+        "PAYMENTS.shop",
+        "payments.shop.svc.cluster.local",
+    ] {
+        assert_eq!(name(&on_a_route, host), "payments.shop", "{host}");
+        assert_eq!(name(plain, host), host, "without one, it is as asked for");
+    }
 }

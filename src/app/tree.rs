@@ -177,7 +177,14 @@ impl Tree {
             }
             // What no policy names goes where the application wanted it to go.
             None | Some(Endpoints::Original) => dialled.map_or_else(by_name, Destination::Dialled),
-            Some(Endpoints::Dns) => by_name(),
+            // Of the ways in which a request can spell a host, `pay.shop.` may lead elsewhere than `pay.shop`, and the sender
+            // chooses. A secret goes where the policy says.
+            Some(Endpoints::Dns) => match upstream.map(|place| &self.policy.upstreams[place]) {
+                Some(declared) if declared.has_credential() => {
+                    Destination::Name(declared.pattern.host().into(), port)
+                }
+                _ => by_name(),
+            },
             Some(Endpoints::Static(_)) => Destination::Listed,
         };
         Ok(Key {

@@ -163,6 +163,15 @@ pub struct Upstream {
     pub routes: Vec<Route>,
 }
 
+impl Upstream {
+    /// Whether a secret is put on some of its calls.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        let mut routes = self.routes.iter().chain([&self.base]);
+        routes.any(|route| route.credential.is_some())
+    }
+}
+
 /// `endpoints`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoints {
