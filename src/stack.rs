@@ -4,6 +4,8 @@
 //! budget, an ejector) is handed in. A layer that a policy turns off is still there and lets pass, so the order below is
 //! the order of every route.
 
+pub mod inbound;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;

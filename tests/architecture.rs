@@ -108,7 +108,8 @@ fn nothing_is_unfinished_or_switched_off() {
 #[test]
 fn every_room_is_in_readme_sample_stack_and_changelog() {
     let (readme, sample) = (read("README.md"), read("config/outrider.yaml"));
-    let (stack, changelog) = (code(&read("src/stack.rs")), read("CHANGELOG.md"));
+    let ways = ["src/stack.rs", "src/stack/inbound.rs"].map(|page| code(&read(page)));
+    let (stack, changelog) = (ways.concat(), read("CHANGELOG.md"));
     let faults = rooms()
         .iter()
         .flat_map(|r| registry(r, &readme, &sample, &stack, &changelog))
@@ -124,6 +125,30 @@ fn every_reason_is_explained() {
         "src/http/reason.rs was not understood"
     );
     hold("reasons", &reasons(&source, &read("docs/reasons.md")));
+}
+
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let mut suite = Vec::new();
+    walk("tests/suite", ".rs", &mut suite);
+    let tests: Vec<(String, String)> = suite
+        .iter()
+        .flat_map(|f| {
+            let module = f
+                .path
+                .trim_start_matches("tests/suite/")
+                .trim_end_matches(".rs");
+            let found = functions_of_tests(&f.code);
+            found.into_iter().map(move |name| (module.to_owned(), name))
+        })
+        .collect();
+    assert!(tests.len() > 200, "only {} tests were found", tests.len());
+    let page = read("SECURITY.md");
+    assert!(
+        page.matches("`path_").count() > 20,
+        "SECURITY.md was not understood"
+    );
+    hold("threats", &shown_by(&page, &tests));
 }
 
 #[test]

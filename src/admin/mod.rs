@@ -1,8 +1,8 @@
 //! The admin side: what operators, Kubernetes and Prometheus ask the process.
 //!
 //! It has a thread and a runtime of its own, so that a scrape does not delay a request and a busy data path does not
-//! fail a probe. Its port is for the pod and the scraper: there is no authentication, and what it shows is masked. What
-//! changes something is an order, taken from this machine only; see `orders`.
+//! fail a probe. Its port is for the pod and the scraper: whoever reaches it may read, and what it shows is masked. What
+//! changes something is an order, taken from this machine only, or with a token only; see `orders`.
 
 mod explain;
 mod orders;
@@ -10,6 +10,7 @@ mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use orders::Action;
 pub use orders::Declined;
@@ -17,15 +18,22 @@ pub use orders::Order;
 pub use orders::Purge;
 pub use server::AdminHandle;
 pub use server::start;
+pub use token::TokenPlace;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::audit;
+use crate::audit::Event;
+use crate::clock;
 use crate::telemetry::Telemetry;
 
 /// Makes a page's JSON when it is asked for.
@@ -44,6 +52,10 @@ pub struct Sources {
     pub faults: Source,
     /// What is kept of answers, and how often it helped.
     pub cache: Source,
+    /// The listener in front of the application; null if there is none.
+    pub inbound: Source,
+    /// Where the token is that orders must carry; `None`: they are taken from this machine only.
+    pub token: Box<dyn Fn() -> Option<TokenPlace> + Send + Sync>,
     /// Does what an operator orders.
     pub obey: Obey,
 }
@@ -53,7 +65,18 @@ pub struct AdminState {
     sources: Sources,
     telemetry: Arc<Telemetry>,
     readiness: AtomicU8,
+    refusals: Mutex<Refusals>,
 }
+
+/// Orders that were not taken, as far as the audit log is concerned.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+/// Time between two such lines: who may not give orders must not be able to fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the process wants new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +98,40 @@ impl AdminState {
             sources,
             telemetry,
             readiness,
+            refusals: Mutex::default(),
         })
+    }
+
+    /// Notes that whoever asked may not give orders.
+    fn tell_refused(&self, asked: &orders::Asked<'_>, declined: &Declined) {
+        let now = clock::now();
+        let mut refusals = self.refusals.lock();
+        let is_early = refusals
+            .told
+            .is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY);
+        if is_early {
+            refusals.untold += 1;
+            return;
+        }
+        refusals.told = Some(now);
+        let untold = std::mem::take(&mut refusals.untold);
+        drop(refusals);
+        audit::record(
+            Event::new("order_refused")
+                .by(asked.peer.ip())
+                .with("order", asked.uri.path())
+                .with("status", declined.status.as_u16())
+                .with("untold", untold),
+        );
+        tracing::info!(
+            target: "audit",
+            who = %asked.peer,
+            what = "admin",
+            order = asked.uri.path(),
+            status = declined.status.as_u16(),
+            untold,
+            "an order was not taken"
+        );
     }
 
     /// Listeners and policy stand: `/ready` answers 200. Without effect once draining.

@@ -1,8 +1,9 @@
 //! Orders: the few requests that change something. Read here, obeyed by whoever runs the proxy.
 //!
-//! The admin port knows no users, so an order is taken only from a process on this machine that means it: the peer's
-//! address is a loopback one, `Host` is too (a page that has rebound its own name to 127.0.0.1 sends that name), and none
-//! of the fields is there that every browser adds to a request of a page, or every proxy to one that it forwards.
+//! The admin port knows no users. Where the policy names a token, an order must carry it; else it is taken only from a
+//! process on this machine that means it: the peer's address is a loopback one, `Host` is too (a page that has rebound its
+//! own name to 127.0.0.1 sends that name), and none of the fields is there that every browser adds to a request of a page,
+//! or every proxy to one that it forwards.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use http::uri::Authority;
 use serde_json::Value;
 use serde_json::json;
 
+use super::TokenPlace;
+use super::token;
 use crate::kit::units;
 
 /// How long a forced breaker stays so when nobody says.
@@ -173,9 +176,17 @@ pub(super) fn is_order(path: &str) -> bool {
     ORDERS.iter().any(|(known, _)| *known == path)
 }
 
-/// Reads an order that may be given.
+/// Whether whoever asks may give an order at all: with a token in the policy, who carries it, wherever from; without one, a
+/// process on this machine.
+pub(super) fn may_order(asked: &Asked<'_>, token: Option<&TokenPlace>) -> Result<(), Declined> {
+    match token {
+        Some(place) => token::check(place, asked.headers),
+        None => refuse_foreign(asked),
+    }
+}
+
+/// Reads an order.
 pub(super) fn read(asked: &Asked<'_>) -> Result<Order, Declined> {
-    refuse_foreign(asked)?;
     let mut given = Given::parse(asked.uri.query().unwrap_or_default())?;
     if asked.uri.path() == "/cache/purge" {
         return purge(given);

@@ -28,7 +28,7 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Every page and what it is for, in the order of the index.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("/live", "200 while the process runs"),
     ("/ready", "200 while requests are served, else 503 and why"),
     ("/metrics", "metrics in the OpenMetrics text format"),
@@ -40,6 +40,7 @@ const PAGES: [(&str, &str); 9] = [
         "/explain",
         "calls that failed, were slow or were drawn: [?id=] [&upstream=] [&reason=] [&failed] [&after=] [&limit=]",
     ),
+    ("/inbound", "who may call the application, and over what"),
     ("/", "this list"),
 ];
 
@@ -91,9 +92,24 @@ pub(super) fn answer(state: &AdminState, asked: &Asked<'_>) -> Page {
 }
 
 fn obey(state: &AdminState, asked: &Asked<'_>) -> Page {
-    match orders::read(asked).and_then(|order| (state.sources.obey)(order, asked.peer)) {
+    let token = (state.sources.token)();
+    let allowed = orders::may_order(asked, token.as_ref());
+    if let Err(declined) = &allowed {
+        state.tell_refused(asked, declined);
+    }
+    match allowed
+        .and_then(|()| orders::read(asked))
+        .and_then(|order| (state.sources.obey)(order, asked.peer))
+    {
         Ok(done) => json_page(StatusCode::OK, done),
-        Err(declined) => problem(declined.status, &declined.detail, declined.more),
+        Err(declined) => {
+            let mut page = problem(declined.status, &declined.detail, declined.more);
+            if declined.status == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static("Bearer realm=\"outrider\"");
+                page.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            page
+        }
     }
 }
 
@@ -121,6 +137,7 @@ fn page(state: &AdminState, asked: &Asked<'_>) -> Page {
             Ok(ask) => json_page(StatusCode::OK, state.telemetry.stories.page(&ask)),
             Err(declined) => problem(declined.status, &declined.detail, declined.more),
         },
+        "/inbound" => json_page(StatusCode::OK, (state.sources.inbound)()),
         "/cache" => json_page(StatusCode::OK, (state.sources.cache)()),
         _ => respond(
             StatusCode::OK,
@@ -143,7 +160,7 @@ fn index() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{path:<17}{what}");
     }
-    text.push_str("\nBy POST, from this machine only:\n\n");
+    text.push_str("\nBy POST, from this machine or with the token of `admin`:\n\n");
     for (path, what) in ORDERS {
         let _ = writeln!(text, "{path:<17}{what}");
     }

@@ -21,6 +21,7 @@ use crate::connect::tls;
 use crate::endpoint::health;
 use crate::identity;
 use crate::kit::walk;
+use crate::policy::authorise;
 use crate::policy::breaker;
 use crate::policy::bulkhead;
 use crate::policy::cache;
@@ -85,6 +86,8 @@ fn admin() -> Admin {
             }),
             faults: Box::new(|| json!([{ "upstream": "pay", "state": "running" }])),
             cache: Box::new(|| json!({ "entries": 7 })),
+            inbound: Box::new(|| json!({ "mode": "strict" })),
+            token: Box::new(|| None),
             obey: Box::new(|order, _| match order {
                 Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
                     http::StatusCode::NOT_FOUND,
@@ -445,6 +448,9 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = limit::metrics::keys(&telemetry, "pay", "*");
     let _ = identity::metrics::Metrics::new(&telemetry);
     let _ = tls::Metrics::new(&telemetry, "pay", false);
+    let _ = authorise::metrics::Metrics::new(&telemetry, 1);
+    let _ = telemetry.inbound("8080", "mtls");
+    let _ = telemetry.handshakes();
     telemetry.families().into_iter().collect()
 }
 

@@ -143,7 +143,8 @@ fn begin(
     if head.method == Method::CONNECT {
         return Either::Right(refuse(worker, head, trail));
     }
-    prepare(&mut head, &target, !incoming.is_end_stream());
+    let version = kept(head.version);
+    prepare(&mut head, &target, version, !incoming.is_end_stream());
     let body = RequestBody::new(incoming, 0, limits.body, &trail);
     let stack = upstream.stack(head.method.as_str(), head.uri.path());
     Either::Left(stack.borrow_mut().call(Call { head, body, trail }))
@@ -159,6 +160,22 @@ fn admit(
     incoming: &Incoming,
     way: &Way,
 ) -> Result<Admitted, Fault> {
+    let target = check(limits, head, incoming, way)?;
+    if head.method == Method::CONNECT && head.version == Version::HTTP_2 {
+        return Err(Fault::unsent(Reason::MethodUnsupported));
+    }
+    let port = target.port.unwrap_or_else(|| way.default_port());
+    let upstream = worker.upstream(target.host(), port, way.original)?;
+    Ok((target, upstream))
+}
+
+/// Checks a head against everything that does not depend on where the request goes.
+pub(super) fn check(
+    limits: &Limits,
+    head: &Parts,
+    incoming: &Incoming,
+    way: &Way,
+) -> Result<Target, Fault> {
     let bounds = HeadLimits {
         headers: limits.headers as usize,
         uri: usize::try_from(limits.uri).unwrap_or(usize::MAX),
@@ -171,12 +188,7 @@ fn admit(
     if hops(&head.headers) > HOPS_MAX {
         return Err(Fault::unsent(Reason::LoopDetected).because("too many entries in Via"));
     }
-    if head.method == Method::CONNECT && head.version == Version::HTTP_2 {
-        return Err(Fault::unsent(Reason::MethodUnsupported));
-    }
-    let port = target.port.unwrap_or_else(|| way.default_port());
-    let upstream = worker.upstream(target.host(), port, way.original)?;
-    Ok((target, upstream))
+    Ok(target)
 }
 
 /// Proxies that a request may have come through. Two that send to each other would go on for ever; no honest way is so
@@ -189,14 +201,17 @@ fn hops(headers: &HeaderMap) -> usize {
     headers.get_all(header::VIA).iter().map(entries).sum()
 }
 
-/// Makes the head fit to be sent on.
-fn prepare(head: &mut Parts, target: &Target, has_body: bool) {
-    // The protocol is kept: who speaks HTTP/2 to us expects an upstream that speaks it, gRPC above all.
-    let version = if head.version == Version::HTTP_2 {
+/// The protocol is kept: who speaks HTTP/2 to us expects an upstream that speaks it, gRPC above all.
+fn kept(version: Version) -> Version {
+    if version == Version::HTTP_2 {
         Version::HTTP_2
     } else {
         Version::HTTP_11
-    };
+    }
+}
+
+/// Makes the head fit to be sent on in `version`.
+pub(super) fn prepare(head: &mut Parts, target: &Target, version: Version, has_body: bool) {
     let via = strict::via(head.version);
     strict::strip_hop_by_hop(&mut head.headers, target.upgrade);
     // Answered here: the library sends 100 when the body is first asked for, which is when the upstream takes it.

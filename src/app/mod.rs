@@ -8,6 +8,7 @@ mod door;
 mod faults;
 mod found;
 mod identity;
+mod inbound;
 mod kept;
 mod memory;
 mod orders;
@@ -53,6 +54,9 @@ use crate::config;
 use crate::config::Policy;
 use crate::endpoint::discover::Resolver;
 use crate::http::replay;
+use crate::identity;
+use crate::identity::Current;
+use crate::identity::tls::Following;
 use crate::listen;
 use crate::listen::Bind;
 use crate::listen::Dealer;
@@ -126,6 +130,10 @@ pub struct Shared {
     resolver: Arc<Resolver>,
     identity: Keeper,
     load: Arc<overload::Load>,
+    /// Who this workload is.
+    identity: Arc<Current>,
+    /// How it answers TLS. Whoever it believes may knock; what they may call is for `authorise` to say.
+    server_tls: Following<rustls::ServerConfig>,
     effective: ArcSwap<config::Effective>,
     own: Vec<SocketAddr>,
     refuse: Refuse,
@@ -150,6 +158,7 @@ impl Shared {
 pub struct Running {
     outbound: Option<SocketAddr>,
     explicit: Option<SocketAddr>,
+    inbound: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
@@ -167,6 +176,12 @@ impl Running {
     #[must_use]
     pub fn explicit(&self) -> Option<SocketAddr> {
         self.explicit
+    }
+
+    /// Where callers of the application knock.
+    #[must_use]
+    pub fn inbound(&self) -> Option<SocketAddr> {
+        self.inbound
     }
 
     /// Where the admin side stands.
@@ -202,6 +217,7 @@ impl Running {
 struct Sockets {
     outbound: Vec<TcpListener>,
     explicit: Vec<TcpListener>,
+    inbound: Vec<TcpListener>,
     admin: Vec<TcpListener>,
 }
 
@@ -216,12 +232,13 @@ impl Sockets {
         Ok(Self {
             outbound: open("outbound", policy.listen.outbound)?,
             explicit: open("explicit", policy.listen.explicit)?,
+            inbound: open("inbound", policy.listen.inbound)?,
             admin: open("admin", policy.listen.admin)?,
         })
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        [&self.outbound, &self.explicit, &self.admin]
+        [&self.outbound, &self.explicit, &self.inbound, &self.admin]
             .into_iter()
             .flatten()
             .filter_map(|listener| listener.local_addr().ok())
@@ -258,7 +275,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
     let mut crew = Crew::start(workers, &shared, &log, &drain)?;
     let state = admin_state(&shared);
     let (outbound, explicit) = (first(&sockets.outbound), first(&sockets.explicit));
-    let admin_at = first(&sockets.admin);
+    let (inbound, admin_at) = (first(&sockets.inbound), first(&sockets.admin));
     let admin = admin::start(sockets.admin, Arc::clone(&state))
         .map_err(StartError::system("the admin side"))?;
     let stop = CancellationToken::new();
@@ -271,6 +288,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
         doors: vec![
             (Door::Outbound, sockets.outbound),
             (Door::Explicit, sockets.explicit),
+            (Door::Inbound, sockets.inbound),
         ],
         shared,
         crew,
@@ -289,6 +307,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
     Ok(Running {
         outbound,
         explicit,
+        inbound,
         admin: admin_at,
         telemetry,
         stop,
@@ -320,7 +339,10 @@ fn share(
     keep_replay_memory(&tree.policy);
     let workers = options.workers.unwrap_or_else(default_workers);
     let metrics = overload::metrics::Metrics::new(telemetry, workers);
+    let identity = Current::new(Some(identity::metrics::Metrics::new(telemetry)));
     Arc::new(Shared {
+        server_tls: server_tls(&identity),
+        identity,
         load: overload::Load::new(workers, metrics),
         generation: AtomicU64::new(tree.generation),
         tree: ArcSwap::new(tree),
@@ -331,6 +353,13 @@ fn share(
         own: sockets.addresses(),
         refuse: refusal::maker(),
         drain: options.drain,
+    })
+}
+
+fn server_tls(identity: &Arc<Current>) -> Following<rustls::ServerConfig> {
+    let alpn = [identity::tls::H2, identity::tls::HTTP1];
+    Following::new(Arc::clone(identity), move |identity| {
+        identity::tls::server_config(identity, &Arc::from([]), &alpn)
     })
 }
 
@@ -362,6 +391,13 @@ fn keep_gauges(shared: &Arc<Shared>) {
             if let Some(settings) = &tree.policy.overload {
                 shared.load.refresh(settings);
             }
+            if let Some(limit) = tree
+                .inbound
+                .as_ref()
+                .and_then(|inbound| inbound.limit.as_ref())
+            {
+                limit.limiter.refresh(now);
+            }
             tree.faults.refresh();
             tree.credentials.refresh();
         }
@@ -369,8 +405,15 @@ fn keep_gauges(shared: &Arc<Shared>) {
 }
 
 fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
-    let [of_config, of_upstreams, of_faults, of_cache, of_orders] =
-        [(); 5].map(|()| Arc::clone(shared));
+    let [
+        of_config,
+        of_upstreams,
+        of_faults,
+        of_cache,
+        of_inbound,
+        of_token,
+        of_orders,
+    ] = [(); 7].map(|()| Arc::clone(shared));
     AdminState::new(
         Arc::clone(&shared.telemetry),
         admin::Sources {
@@ -383,6 +426,20 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
             }),
             faults: Box::new(move || of_faults.tree.load().faults.describe()),
             cache: Box::new(move || kept::describe(&of_cache)),
+            inbound: Box::new(move || {
+                let tree = of_inbound.tree.load();
+                let inbound = tree.inbound.as_ref();
+                inbound.map_or(serde_json::Value::Null, |inbound| {
+                    inbound.describe(&of_inbound.identity, clock::now())
+                })
+            }),
+            token: Box::new(move || {
+                let tree = of_token.tree.load();
+                tree.policy.admin_token.as_ref().map(|place| match place {
+                    config::SecretPlace::File(path) => admin::TokenPlace::File(path.clone()),
+                    config::SecretPlace::Env(name) => admin::TokenPlace::Env(name.clone()),
+                })
+            }),
             obey: Box::new(move |order, who| orders::obey(&of_orders, order, who)),
         },
     )

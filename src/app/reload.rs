@@ -49,7 +49,14 @@ fn apply(shared: &Shared, loaded: config::Loaded) -> Reload {
         return Reload::Refused;
     }
     let mut policy = loaded.policy;
-    let sockets = |listen: &config::Listen| (listen.outbound, listen.explicit, listen.admin);
+    let sockets = |listen: &config::Listen| {
+        (
+            listen.outbound,
+            listen.explicit,
+            listen.inbound,
+            listen.admin,
+        )
+    };
     if sockets(&policy.listen) != sockets(&before.policy.listen) {
         tracing::warn!("changed ports under `listen` take effect at the next start");
         policy.listen = config::Listen {

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 
 use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
+use crate::app::inbound::Inbound;
 use crate::app::orders::Forces;
 use crate::app::upstream::Live;
 use crate::clock;
@@ -70,6 +71,8 @@ pub struct Tree {
     pub forces: Arc<Forces>,
     /// What is kept of answers; the same for all trees of a process. `None` until a policy has a cache.
     pub store: Option<Arc<Store>>,
+    /// The listener in front of the application; `None` is off.
+    pub inbound: Option<Arc<Inbound>>,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
     identity: Arc<Current>,
@@ -107,9 +110,14 @@ impl Tree {
             before.map(|before| &before.credentials),
         );
         let store = store(&policy, before);
+        let inbound = policy.inbound.as_ref().map(|inbound| {
+            let before = before.and_then(|before| before.inbound.as_deref());
+            Inbound::new(inbound, telemetry, before)
+        });
         let tree = Self {
             faults,
             credentials,
+            inbound,
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             policy,
             order,

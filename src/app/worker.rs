@@ -14,6 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::Shared;
 use crate::app::door::Handle;
+use crate::app::inbound;
+use crate::app::inbound::Site;
+use crate::app::inbound::Transport;
 use crate::app::tree::Tree;
 use crate::app::upstream::Live;
 use crate::app::upstream::Route;
@@ -23,6 +26,7 @@ use crate::http::hops::Peer;
 use crate::http::hops::Terms;
 use crate::listen;
 use crate::listen::Accepted;
+use crate::listen::Door;
 use crate::listen::Drain;
 use crate::listen::Limits;
 use crate::listen::Way;
@@ -65,7 +69,13 @@ struct Local {
     ways: HashMap<Box<str>, Vec<Known>>,
     known: usize,
     refusing: RefusingStack,
+    /// To the applications behind the inbound listener; made when they are first called.
+    ways_in: HashMap<(SocketAddr, Transport), WayIn>,
+    refusing_in: RefusingStack,
 }
+
+/// The stack to one application.
+type WayIn = Rc<RefCell<stack::inbound::Stack>>;
 
 struct Known {
     port: u16,
@@ -101,19 +111,13 @@ impl Worker {
         let tree = shared.tree.load_full();
         let log = WorkerLog::new(buffer);
         let correlation = correlation::metrics::Metrics::new(&shared.telemetry);
-        let refusing = refusing(index, &shared, &tree, &log, &correlation);
+        let local = Local::new(index, &shared, tree, &log, &correlation);
         Rc::new(Self {
             index,
             pools: Pools::new(shared.own.clone(), Arc::clone(&shared.telemetry)),
             log,
             correlation,
-            local: RefCell::new(Local {
-                limits: Rc::new(tree.policy.listen.limits.clone()),
-                tree,
-                ways: HashMap::new(),
-                known: 0,
-                refusing,
-            }),
+            local: RefCell::new(local),
             shared,
         })
     }
@@ -144,20 +148,48 @@ impl Worker {
             return;
         }
         let tree = self.shared.tree.load_full();
-        let refusing = refusing(
-            self.index,
-            &self.shared,
-            &tree,
-            &self.log,
-            &self.correlation,
-        );
-        *self.local.borrow_mut() = Local {
-            limits: Rc::new(tree.policy.listen.limits.clone()),
-            tree,
-            ways: HashMap::new(),
-            known: 0,
-            refusing,
+        let local = Local::new(self.index, &self.shared, tree, &self.log, &self.correlation);
+        *self.local.borrow_mut() = local;
+    }
+
+    /// The way to the application at `site`, for calls that came so.
+    #[must_use]
+    pub fn way_in(&self, inbound: &inbound::Inbound, site: &Site, transport: Transport) -> WayIn {
+        self.catch_up();
+        let mut local = self.local.borrow_mut();
+        let local = &mut *local;
+        let tree = &local.tree;
+        let made = || {
+            let port = site.app.address.port().to_string();
+            // Who asks how the application is need not be anybody.
+            let guarded = transport != Transport::Probe;
+            let parts = stack::inbound::Parts {
+                observer: Observer {
+                    metrics: Arc::clone(&site.metrics[transport as usize]),
+                    worker: self.index,
+                    log: tree.policy.access_log.then(|| Rc::clone(&self.log)),
+                    place: Place::inbound(&tree.policy.service, &port),
+                    memory: memory(&self.shared, tree, telemetry::INBOUND, &port),
+                },
+                correlation: self.correlation.clone(),
+                authoriser: inbound.authoriser.clone().filter(|_| guarded),
+                limit: inbound.limit.clone().filter(|_| guarded),
+                cluster: Arc::clone(&site.cluster),
+                balancer: Arc::clone(&inbound.balancer),
+                pools: Rc::clone(&self.pools),
+                upstream: Arc::clone(&inbound.upstream),
+            };
+            Rc::new(RefCell::new(stack::inbound::build(parts)))
         };
+        let key = (site.app.address, transport);
+        Rc::clone(local.ways_in.entry(key).or_insert_with(made))
+    }
+
+    /// The stack for calls that come in and go nowhere.
+    #[must_use]
+    pub fn refusing_in(&self) -> RefusingStack {
+        self.catch_up();
+        self.local.borrow().refusing_in.clone()
     }
 
     /// The stack for requests without a route.
@@ -294,6 +326,33 @@ fn memory(shared: &Shared, tree: &Tree, upstream: &str, route: &str) -> Memory {
     }
 }
 
+impl Local {
+    fn new(
+        index: usize,
+        shared: &Shared,
+        tree: Arc<Tree>,
+        log: &Rc<WorkerLog>,
+        correlation: &correlation::metrics::Metrics,
+    ) -> Self {
+        let observer = Observer {
+            metrics: shared.telemetry.inbound("", Transport::Plain.word()),
+            worker: index,
+            log: tree.policy.access_log.then(|| Rc::clone(log)),
+            place: Place::inbound(&tree.policy.service, ""),
+            memory: memory(shared, &tree, telemetry::INBOUND, ""),
+        };
+        Self {
+            limits: Rc::new(tree.policy.listen.limits.clone()),
+            refusing: refusing(index, shared, &tree, log, correlation),
+            refusing_in: stack::refusing(observer, correlation.clone()),
+            tree,
+            ways: HashMap::new(),
+            known: 0,
+            ways_in: HashMap::new(),
+        }
+    }
+}
+
 fn refusing(
     index: usize,
     shared: &Shared,
@@ -380,20 +439,29 @@ fn take(worker: &Rc<Worker>, connections: &TaskTracker, drain: &Drain, accepted:
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let way = Rc::new(Way {
+    let way = Way {
         door,
         peer,
         original,
+        caller: None,
         connect: None,
-    });
+    };
     let settings = Rc::new(listen::Settings {
         limits: (*worker.limits()).clone(),
         drain: drain.clone(),
         refuse: Arc::clone(&worker.shared.refuse),
     });
+    if door == Door::Inbound {
+        let worker = Rc::clone(worker);
+        connections.spawn_local(async move {
+            inbound::serve(worker, stream, way, settings).await;
+            drop(open);
+        });
+        return;
+    }
     let handle = Handle::new(worker);
     connections.spawn_local(async move {
-        listen::serve(stream, handle, way, settings).await;
+        listen::serve(stream, handle, Rc::new(way), settings).await;
         drop(open);
     });
 }

@@ -6,10 +6,12 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::cli::out;
 
@@ -19,11 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: u64 = 16 << 20;
 
 /// Where the proxy is, and how to print its answer.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Admin {
-    /// Address of the proxy's admin port; orders are taken over loopback only
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4759")]
-    admin: SocketAddr,
+    /// Address of the proxy's admin port; without a token, orders are taken over loopback only
+    #[arg(
+        long = "admin",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:4759"
+    )]
+    address: SocketAddr,
+
+    /// File with the token that the policy's `admin` asks for; else it is taken from OUTRIDER_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Print the answer as JSON
     #[arg(long)]
@@ -35,7 +45,7 @@ impl Admin {
     /// no proxy to ask.
     #[must_use]
     pub fn tell(
-        self,
+        &self,
         method: &str,
         path: &str,
         query: &[(&str, Option<&str>)],
@@ -49,27 +59,28 @@ impl Admin {
     }
 
     /// Asks for a page; where there is none to show, says why and gives the exit code.
-    pub fn ask(self, path: &str, query: &[(&str, Option<&str>)]) -> Result<Value, ExitCode> {
+    pub fn ask(&self, path: &str, query: &[(&str, Option<&str>)]) -> Result<Value, ExitCode> {
         self.answer("GET", path, query)
     }
 
     /// Whether answers are wanted as JSON.
     #[must_use]
-    pub fn is_json(self) -> bool {
+    pub fn is_json(&self) -> bool {
         self.json
     }
 
     fn answer(
-        self,
+        &self,
         method: &str,
         path: &str,
         query: &[(&str, Option<&str>)],
     ) -> Result<Value, ExitCode> {
         let target = target(path, query);
-        match exchange(self.admin, method, &target) {
+        let token = self.token().map_err(|why| out::refuse(&why))?;
+        match exchange(self.address, method, &target, &token) {
             Err(error) => Err(out::refuse(&format!(
                 "no answer from an admin port at {}: {error}; is outrider running, and is this its `listen.admin`?",
-                self.admin
+                self.address
             ))),
             Ok((200, answer)) => Ok(answer),
             Ok((_, answer)) if self.json => {
@@ -80,6 +91,24 @@ impl Admin {
                 Err(ExitCode::from(out::FINDINGS))
             }
         }
+    }
+}
+
+impl Admin {
+    /// The token to show; empty is none. Never an argument, which every process on the machine could read.
+    fn token(&self) -> Result<Zeroizing<String>, String> {
+        let text = match &self.token_file {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                format!("the token cannot be read from {}: {error}", path.display())
+            })?,
+            None => std::env::var("OUTRIDER_ADMIN_TOKEN").unwrap_or_default(),
+        };
+        let text = Zeroizing::new(text);
+        let token = text.trim();
+        if token.chars().any(|c| !c.is_ascii_graphic()) {
+            return Err("the token has characters that no header can carry".to_owned());
+        }
+        Ok(Zeroizing::new(token.to_owned()))
     }
 }
 
@@ -123,13 +152,24 @@ fn target(path: &str, query: &[(&str, Option<&str>)]) -> String {
     target
 }
 
-fn exchange(admin: SocketAddr, method: &str, target: &str) -> io::Result<(u16, Value)> {
+fn exchange(
+    admin: SocketAddr,
+    method: &str,
+    target: &str,
+    token: &str,
+) -> io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // HTTP/1.0 keeps the answer free of chunks, and ends it with the connection.
-    let request =
-        format!("{method} {target} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n");
+    let mut request = Zeroizing::new(format!(
+        "{method} {target} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n"
+    ));
+    if !token.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(request, "Authorization: Bearer {token}\r\n");
+    }
+    request.push_str("\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;

@@ -81,15 +81,15 @@ pub fn run(command: &Command) -> ExitCode {
             "/breaker/open",
             &force.which,
             Some(&force.lasting),
-            force.admin,
+            &force.admin,
         ),
         Command::Close(force) => (
             "/breaker/close",
             &force.which,
             Some(&force.lasting),
-            force.admin,
+            &force.admin,
         ),
-        Command::Auto(auto) => ("/breaker/auto", &auto.which, None, auto.admin),
+        Command::Auto(auto) => ("/breaker/auto", &auto.which, None, &auto.admin),
     };
     let query = [
         ("upstream", Some(which.upstream.as_str())),

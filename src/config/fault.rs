@@ -227,6 +227,12 @@ codes! {
     NO_IDENTITY = "OR100", Error, "mtls without identity";
     /// A call inside the cluster that could be protected.
     PLAINTEXT_INSIDE = "OR101", Warn, "plaintext inside the cluster";
+    /// Everybody may call the application.
+    OPEN_INBOUND = "OR160", Warn, "application open to everybody";
+    /// An inbound block whose port is not open.
+    IDLE_INBOUND = "OR161", Warn, "inbound without its listener";
+    /// A rule that no request meets.
+    IDLE_RULE = "OR162", Warn, "rule that no request can meet";
 }
 
 /// A file as faults show it.

@@ -21,6 +21,7 @@ use super::build::BuiltUpstream;
 use super::build::rank;
 use super::decode::Block;
 use super::fault::Place;
+use super::inbound;
 use super::layers::Merged;
 use super::value::Value;
 use crate::audit;
@@ -77,6 +78,8 @@ pub(crate) fn policy(
         fallback_tls: tls::Settings::lift(&built.fallback),
         overload: built.root.block("overload").map(overload::Settings::lift),
         hops: built.root.block("hops").map(hops::Settings::lift),
+        inbound: inbound::inbound(&built.root),
+        admin_token: inbound::admin_token(&built.root),
         cache: built
             .root
             .block("cache")
@@ -251,6 +254,7 @@ pub(crate) fn listen(root: &Merged) -> Listen {
     Listen {
         outbound: bind("outbound"),
         explicit: bind("explicit"),
+        inbound: bind("inbound"),
         admin: bind("admin"),
         limits: block
             .and_then(|block| block.block("limits"))

@@ -7,6 +7,7 @@ mod credential;
 mod fault;
 mod health;
 mod hedge;
+mod inbound;
 mod limit;
 mod tls;
 
@@ -63,6 +64,7 @@ const REPEATABLE: &[&str] = &["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"
 /// Runs every lint.
 pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     listeners(&built.root, sink);
+    inbound::run(&built.root, sink);
     hops(&built.root, sink);
     policy(&built.fallback, sink);
     ejection(&built.fallback, sink);
@@ -90,6 +92,7 @@ fn listeners(root: &Merged, sink: &mut Sink) {
     let named = [
         ("outbound", listen.outbound),
         ("explicit", listen.explicit),
+        ("inbound", listen.inbound),
         ("admin", listen.admin),
     ];
     if let (None, None, Some(at)) = (
@@ -120,7 +123,7 @@ fn listeners(root: &Merged, sink: &mut Sink) {
             }
         }
         if let (Some(Bind::Address(address)), Some(at)) = (bind, place(key))
-            && key != &"admin"
+            && !matches!(*key, "admin" | "inbound")
             && !address.ip().is_loopback()
         {
             let message = format!(

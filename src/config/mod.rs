@@ -10,6 +10,7 @@ mod decode;
 mod dom;
 mod effective;
 pub mod fault;
+mod inbound;
 mod layers;
 mod lift;
 mod lint;
@@ -61,6 +62,8 @@ pub use effective::Effective;
 pub use effective::EffectiveRoute;
 pub use fault::Fault;
 pub use fault::Severity;
+pub use inbound::Inbound;
+pub use inbound::SecretPlace;
 pub use schema::schema;
 pub use worst::WorstCase;
 pub use worst::worst_case;
@@ -95,6 +98,10 @@ pub struct Policy {
     pub overload: Option<overload::Settings>,
     /// What hops tell each other; `None` is off.
     pub hops: Option<hops::Settings>,
+    /// What is behind the inbound listener; `None` is off.
+    pub inbound: Option<Inbound>,
+    /// Where the token is that orders must carry; `None`: orders are taken over loopback only.
+    pub admin_token: Option<SecretPlace>,
     /// The store that all caches of this process share.
     pub cache: cache::StoreSettings,
     /// Which calls are remembered for `/explain` (`telemetry.explain`).
@@ -118,6 +125,8 @@ pub struct Listen {
     pub outbound: Option<Bind>,
     /// Explicit proxy for `HTTP_PROXY`/`HTTPS_PROXY`: absolute-form and CONNECT. Default 4751.
     pub explicit: Option<Bind>,
+    /// In front of the application. Default off.
+    pub inbound: Option<Bind>,
     /// `/live`, `/ready`, `/metrics` and the rest. Default 4759.
     pub admin: Option<Bind>,
     /// What one client may ask of us.

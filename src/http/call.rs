@@ -13,6 +13,7 @@ use http::HeaderValue;
 use http::request::Parts;
 
 use crate::clock;
+use crate::http::Caller;
 use crate::http::Reason;
 use crate::http::RequestBody;
 use crate::http::hops::Terms;
@@ -79,6 +80,8 @@ pub struct Trail {
     pub began: Duration,
     /// The client's address, one of IPv4 never in its IPv6 form; `None` for a call that came by no connection.
     pub peer: Cell<Option<IpAddr>>,
+    /// Who has proved to be the client; `None` where nobody asked, as for the calls of the application itself.
+    pub caller: RefCell<Option<Rc<Caller>>>,
     /// When this call last woke up; see [`Trail::now`].
     seen: Cell<Instant>,
     /// What holds between this call and the hops beside it. Set where the request comes in.
@@ -152,6 +155,7 @@ impl Trail {
             started,
             began: clock::unix(),
             peer: Cell::new(None),
+            caller: RefCell::new(None),
             seen: Cell::new(started),
             terms: Cell::new(Terms::default()),
             attempt: Cell::new(0),
@@ -199,6 +203,7 @@ impl Trail {
             started: self.started,
             began: self.began,
             peer: self.peer.clone(),
+            caller: self.caller.clone(),
             seen: Cell::new(now),
             terms: self.terms.clone(),
             attempt: self.attempt.clone(),

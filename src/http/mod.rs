@@ -4,6 +4,7 @@
 
 mod answer;
 mod call;
+pub mod caller;
 mod classify;
 mod fault;
 mod grpc;
@@ -24,6 +25,7 @@ pub use answer::grpc_status_of;
 pub use call::Call;
 pub use call::TraceMark;
 pub use call::Trail;
+pub use caller::Caller;
 pub use classify::Health;
 pub use fault::Code;
 pub use fault::Cut;

@@ -64,6 +64,10 @@ reasons! {
     MethodUnsupported = "method_unsupported", 501, "The method is not supported here.";
     /// No policy matches and `unmatched: deny` is set.
     Unmatched = "unmatched", 403, "No policy allows this upstream.";
+    /// Nobody allows this caller to make this request (`inbound.authorise`).
+    NotAuthorised = "not_authorised", 403, "The caller is not authorised to make this request.";
+    /// The request came in the clear to a listener that takes mutual TLS only.
+    MtlsRequired = "mtls_required", 403, "This service is called over mutual TLS only.";
     /// The request would come back to outrider itself.
     LoopDetected = "loop_detected", 508, "The request would loop back to this proxy.";
     /// More connections than `listen.limits.connections`.

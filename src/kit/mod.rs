@@ -10,6 +10,7 @@ pub mod ewma;
 pub mod fields;
 pub mod gcra;
 pub mod gradient;
+pub mod matcher;
 pub mod mode;
 pub mod net;
 pub mod quantile;

@@ -98,18 +98,22 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Open {
     at_worker: Arc<AtomicUsize>,
+    at_side: Arc<AtomicUsize>,
     _held: Held,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.at_worker.fetch_sub(1, Ordering::Relaxed);
+        self.at_side.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Knows the workers and gives each connection to the least busy one.
 pub struct Dealer {
     workers: Vec<(mpsc::Sender<Accepted>, Arc<AtomicUsize>)>,
+    /// Open connections of the application, and of its callers: neither may take the places of the other.
+    sides: [Arc<AtomicUsize>; 2],
     telemetry: Arc<Telemetry>,
     refuse: Refuse,
 }
@@ -128,6 +132,7 @@ impl Dealer {
             .collect();
         Arc::new(Self {
             workers,
+            sides: Default::default(),
             telemetry,
             refuse,
         })
@@ -174,9 +179,12 @@ impl Dealer {
         own: &[SocketAddr],
         limit: usize,
     ) {
-        if self.open() >= limit {
+        let side = &self.sides[usize::from(door == Door::Inbound)];
+        if side.load(Ordering::Relaxed) >= limit {
             self.telemetry.process.refused(Reason::ConnectionLimit);
-            turn_away(&stream, &(self.refuse)(Reason::ConnectionLimit).bytes);
+            if door != Door::Inbound {
+                turn_away(&stream, &(self.refuse)(Reason::ConnectionLimit).bytes);
+            }
             return;
         }
         let local = stream.local_addr().ok();
@@ -188,9 +196,11 @@ impl Dealer {
             .min_by_key(|(_, open)| open.load(Ordering::Relaxed));
         let Some((sender, open)) = least else { return };
         open.fetch_add(1, Ordering::Relaxed);
+        side.fetch_add(1, Ordering::Relaxed);
         let listener = match door {
             Door::Outbound => Listener::Outbound,
             Door::Explicit => Listener::Explicit,
+            Door::Inbound => Listener::Inbound,
         };
         let accepted = Accepted {
             stream,
@@ -199,6 +209,7 @@ impl Dealer {
             original,
             open: Open {
                 at_worker: Arc::clone(open),
+                at_side: Arc::clone(side),
                 _held: self.telemetry.process.accepted(listener),
             },
         };

@@ -5,7 +5,9 @@
 mod accept;
 mod connection;
 mod drain;
+pub mod inbound;
 mod limits;
+mod prefixed;
 mod tap;
 mod way;
 
@@ -24,6 +26,7 @@ pub use connection::serve;
 pub use drain::Drain;
 pub use limits::Bind;
 pub use limits::Limits;
+pub use prefixed::Prefixed;
 pub use way::Refusal;
 pub use way::Refuse;
 pub use way::Way;

@@ -1,12 +1,14 @@
 //! How a connection came to us.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use http::uri::Authority;
 
+use crate::http::Caller;
 use crate::http::Reason;
 use crate::http::hops::Peer;
 use crate::http::strict::Door;
@@ -20,6 +22,8 @@ pub struct Way {
     pub peer: Peer,
     /// Where the application meant to connect, of a redirected connection (`SO_ORIGINAL_DST`).
     pub original: Option<SocketAddr>,
+    /// Who has proved to be the client, of an inbound connection.
+    pub caller: Option<Rc<Caller>>,
     /// What the application asked to be connected to, inside a CONNECT.
     pub connect: Option<Authority>,
 }

@@ -8,6 +8,8 @@ pub mod credential;
 pub mod fault;
 pub mod overload;
 
+pub mod authorise;
+
 pub mod cache;
 
 pub mod deadline;

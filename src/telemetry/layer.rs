@@ -389,7 +389,9 @@ impl Record {
         let request_id = self.trail.request_id.borrow();
         let peer = self.trail.tls_peer.borrow();
         let trace_id = self.trail.trace.get().map(|mark| hex(mark.trace_id));
+        let caller = self.trail.caller.borrow();
         log.line(&Line {
+            caller: redact::text(caller.as_ref().map_or(b"", |caller| caller.id.as_bytes())),
             request_id: redact::id(request_id.as_ref().map_or(b"", HeaderValue::as_bytes)),
             trace_id: Clean::vetted(trace_id.as_ref().map_or(&b""[..], |id| &id[..])),
             host: redact::text(self.host.as_ref().map_or(b"", HeaderValue::as_bytes)),

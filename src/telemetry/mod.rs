@@ -56,6 +56,9 @@ use parking_lot::RwLock;
 /// be spelled so.
 pub const UNMATCHED: &str = "(unmatched)";
 
+/// The `upstream` label of the application behind an inbound listener.
+pub const INBOUND: &str = "(inbound)";
+
 /// The media type of [`Telemetry::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -78,6 +81,7 @@ impl Telemetry {
     pub fn new(build: BuildInfo, workers: usize) -> Arc<Self> {
         let registry = registry::Registry::new(workers);
         registry.admit(UNMATCHED);
+        registry.admit(INBOUND);
         let process = ProcessMetrics::new(&registry, &build, workers);
         Arc::new(Self {
             process,
@@ -105,6 +109,18 @@ impl Telemetry {
     pub fn route(&self, upstream: &str, route: &str) -> Arc<RouteMetrics> {
         self.registry.admit(upstream);
         Arc::new(RouteMetrics::new(&self.registry, upstream, route))
+    }
+
+    /// The handles of calls that come in for the application at `app`, over `transport`: a closed list of words.
+    #[must_use]
+    pub fn inbound(&self, app: &str, transport: &'static str) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics::inbound(&self.registry, app, transport))
+    }
+
+    /// Counts the TLS handshakes of callers by what came of them: `ok`, or a word of a closed list.
+    #[must_use]
+    pub fn handshakes(&self) -> ByWord {
+        route::handshakes(&self.registry)
     }
 
     /// The handles of an upstream, for a policy that is being loaded.
@@ -136,8 +152,9 @@ impl Telemetry {
     /// Forget the series of upstreams that are not in `upstreams`. Call it after a reload with the names of the policy in
     /// force: after a swap with the new names, after a failed load with the old ones.
     pub fn retain<S: BuildHasher>(&self, upstreams: &HashSet<String, S>) {
-        self.registry
-            .retain(|upstream| upstream == UNMATCHED || upstreams.contains(upstream));
+        self.registry.retain(|upstream| {
+            matches!(upstream, UNMATCHED | INBOUND) || upstreams.contains(upstream)
+        });
     }
 
     /// Names and label keys of the families registered so far.

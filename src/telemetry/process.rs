@@ -42,12 +42,12 @@ const LOADED: Def<FloatGauge, 0> = Def::new(
 const WORKERS: Def<Gauge, 0> = Def::new("outrider_workers", "Worker threads of the data path", []);
 const ACCEPTED: Def<Tally, 1> = Def::new(
     "outrider_connections_accepted_total",
-    "Connections accepted from the application",
+    "Connections accepted, by the listener they came to",
     ["listener"],
 );
 const ACTIVE: Def<Level, 1> = Def::new(
     "outrider_connections_active",
-    "Connections from the application that are open",
+    "Accepted connections that are open",
     ["listener"],
 );
 const REFUSED: Def<Counter, 1> = Def::new(
@@ -129,10 +129,12 @@ pub enum Listener {
     Outbound,
     /// `listen.explicit`: the `HTTP_PROXY` port.
     Explicit,
+    /// `listen.inbound`: callers of the application.
+    Inbound,
 }
 
 impl Listener {
-    const ALL: [Self; 2] = [Self::Outbound, Self::Explicit];
+    const ALL: [Self; 3] = [Self::Outbound, Self::Explicit, Self::Inbound];
 
     /// The label value.
     #[must_use]
@@ -140,6 +142,7 @@ impl Listener {
         match self {
             Self::Outbound => "outbound",
             Self::Explicit => "explicit",
+            Self::Inbound => "inbound",
         }
     }
 }

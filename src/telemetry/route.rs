@@ -3,12 +3,15 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+
 use super::cells::Level;
 use super::cells::Tally;
 use super::hist::Hist;
 use super::registry::Def;
 use super::registry::Family;
 use super::registry::Registry;
+use super::words::ByWord;
 use crate::http::MethodClass;
 use crate::http::Reason;
 
@@ -33,6 +36,33 @@ const TRIES: Def<Tally, 2> = Def::new(
     ["upstream", "route"],
 );
 
+const IN_REQUESTS: Def<Tally, 5> = Def::new(
+    "outrider_inbound_requests_total",
+    "Requests for the application that were answered, by method class, status class, and the reason word when outrider itself answered or ended them",
+    ["app", "transport", "method", "status", "reason"],
+);
+const IN_DURATION: Def<Hist, 2> = Def::new(
+    "outrider_inbound_request_duration_seconds",
+    "Time from the head of a request for the application to the last byte of its response",
+    ["app", "transport"],
+);
+const IN_IN_FLIGHT: Def<Level, 2> = Def::new(
+    "outrider_inbound_requests_in_flight",
+    "Requests for the application that have begun and not ended",
+    ["app", "transport"],
+);
+const IN_TRIES: Def<Tally, 2> = Def::new(
+    "outrider_inbound_tries_total",
+    "Requests sent to the application; more than answered where a kept connection had just died",
+    ["app", "transport"],
+);
+
+const HANDSHAKES: Def<Counter, 1> = Def::new(
+    "outrider_inbound_handshakes_total",
+    "TLS handshakes of callers, by what came of them: `ok`, or what was wrong",
+    ["result"],
+);
+
 const STATUS_WORDS: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn status_class(status: u16) -> usize {
@@ -41,6 +71,13 @@ fn status_class(status: u16) -> usize {
         _ => 0,
     }
 }
+
+type Defs<'a> = (
+    &'a Def<Tally, 5>,
+    &'a Def<Hist, 2>,
+    &'a Def<Level, 2>,
+    &'a Def<Tally, 2>,
+);
 
 type Grid = [[OnceLock<Tally>; STATUS_WORDS.len()]; MethodClass::ALL.len()];
 
@@ -58,17 +95,40 @@ pub struct RouteMetrics {
     tries: Tally,
 }
 
+/// Counts the TLS handshakes of callers, by what came of them.
+pub(super) fn handshakes(registry: &Registry) -> ByWord {
+    let family = registry.family(&HANDSHAKES);
+    ByWord::new(move |word| family.get([word]))
+}
+
 impl RouteMetrics {
     pub(super) fn new(registry: &Registry, upstream: &str, route: &str) -> Self {
+        Self::of(
+            registry,
+            [upstream, route],
+            (&REQUESTS, &DURATION, &IN_FLIGHT, &TRIES),
+        )
+    }
+
+    pub(super) fn inbound(registry: &Registry, app: &str, transport: &str) -> Self {
+        let defs = (&IN_REQUESTS, &IN_DURATION, &IN_IN_FLIGHT, &IN_TRIES);
+        Self::of(registry, [app, transport], defs)
+    }
+
+    fn of(
+        registry: &Registry,
+        place: [&str; 2],
+        (requests, duration, in_flight, tries): Defs<'_>,
+    ) -> Self {
         Self {
-            upstream: upstream.into(),
-            route: route.into(),
-            requests: registry.family(&REQUESTS),
+            upstream: place[0].into(),
+            route: place[1].into(),
+            requests: registry.family(requests),
             answered: Grid::default(),
             reasons: std::array::from_fn(|_| OnceLock::new()),
-            duration: registry.family(&DURATION).get([upstream, route]),
-            in_flight: registry.family(&IN_FLIGHT).get([upstream, route]),
-            tries: registry.family(&TRIES).get([upstream, route]),
+            duration: registry.family(duration).get(place),
+            in_flight: registry.family(in_flight).get(place),
+            tries: registry.family(tries).get(place),
         }
     }
 

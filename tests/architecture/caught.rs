@@ -295,3 +295,20 @@ fn catches_what_is_said_behind_redaction() {
     );
     caught(&plant("tests/suite/main.rs", "println!(\"x\");"), &[]);
 }
+
+#[test]
+fn catches_a_threat_that_no_test_shows() {
+    let code = "#[test]\nfn held() {}\n#[tokio::test]\nasync fn too() {}\nfn helper() {}\n";
+    let tests: Vec<(String, String)> = functions_of_tests(code)
+        .into_iter()
+        .map(|name| ("path_a".to_owned(), name))
+        .collect();
+    caught(
+        &shown_by("`path_a::held`, `path_a::too` `src/x.rs`", &tests),
+        &[],
+    );
+    caught(
+        &shown_by("`path_a::helper` `path_b::held`", &tests),
+        &["`path_a::helper`", "`path_b::held`"],
+    );
+}

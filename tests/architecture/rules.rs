@@ -302,6 +302,19 @@ pub fn functions(code: &str) -> Vec<(usize, String, usize)> {
     found
 }
 
+/// The names of the test functions of a file.
+pub fn functions_of_tests(code: &str) -> Vec<String> {
+    let named = |at: usize| -> String {
+        let rest = code[at + 2..].trim_start();
+        rest.chars().take_while(|&c| is_word(c)).collect()
+    };
+    places(code, "fn")
+        .into_iter()
+        .filter(|at| is_test_function(code, line_of(code, *at)))
+        .map(named)
+        .collect()
+}
+
 pub fn is_test_function(code: &str, line: usize) -> bool {
     let lines: Vec<&str> = code.lines().collect();
     let above = lines[..line - 1].iter().rev().map(|l| l.trim());
@@ -568,4 +581,23 @@ pub fn said(f: &File) -> Vec<String> {
         faults.push(format!("{}: a sink lost its form `{form}`", f.path));
     }
     faults
+}
+
+/// The tests that a page names, `module::function`, that are not there. `tests` are the functions of each module of the suite.
+pub fn shown_by(page: &str, tests: &[(String, String)]) -> Vec<String> {
+    let named = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| text.starts_with("path_") && text.contains("::"));
+    let is_there = |text: &&str| {
+        let (module, name) = text.split_once("::").unwrap_or_default();
+        tests
+            .iter()
+            .any(|(known, function)| known == module && function == name)
+    };
+    named
+        .filter(|text| !is_there(text))
+        .map(|text| format!("SECURITY.md names `{text}`, which is no test"))
+        .collect()
 }

@@ -37,6 +37,7 @@ pub struct Proxy {
     pub outbound: SocketAddr,
     pub explicit: SocketAddr,
     pub admin: SocketAddr,
+    pub inbound: SocketAddr,
     pub policy: PathBuf,
     /// Holds the policy; removed with the proxy.
     _dir: TempDir,
@@ -125,12 +126,14 @@ impl Proxy {
         let stderr = Lines::of(child.stderr.take().expect("piped"));
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (outbound, explicit, admin) = (at(setup.outbound), at(setup.explicit), at(setup.admin));
+        let inbound = at(setup.inbound);
         Proxy {
             child,
             setup,
             outbound,
             explicit,
             admin,
+            inbound,
             policy,
             _dir: dir,
             stdout,

@@ -14,6 +14,9 @@ pub struct Setup {
     pub outbound: u16,
     pub explicit: u16,
     pub admin: u16,
+    /// Only opened when the policy has an `inbound` block.
+    pub inbound: u16,
+    is_inbound: bool,
     limits: String,
     head: String,
     upstreams: String,
@@ -29,6 +32,8 @@ impl Setup {
             outbound: ports::free(),
             explicit: ports::free(),
             admin: ports::free(),
+            inbound: ports::free(),
+            is_inbound: false,
             limits: String::new(),
             head: String::new(),
             upstreams: String::new(),
@@ -75,6 +80,12 @@ impl Setup {
         self
     }
 
+    /// The inside of an `inbound: { ... }` on one line, and its port is opened.
+    pub fn inbound(mut self, inside: &str) -> Self {
+        self.is_inbound = true;
+        self.top(&format!("inbound: {{ {inside} }}"))
+    }
+
     /// The inside of `listen: { limits: { ... } }`.
     pub fn limits(mut self, limits: &str) -> Self {
         limits.clone_into(&mut self.limits);
@@ -99,8 +110,13 @@ impl Setup {
             format!(", limits: {{ {} }}", self.limits)
         };
         let (outbound, explicit, admin) = (self.outbound, self.explicit, self.admin);
+        let inbound = if self.is_inbound {
+            format!(", inbound: {}", self.inbound)
+        } else {
+            String::new()
+        };
         let listen = format!(
-            "listen: {{ outbound: {outbound}, explicit: {explicit}, admin: {admin}{limits} }}"
+            "listen: {{ outbound: {outbound}, explicit: {explicit}, admin: {admin}{inbound}{limits} }}"
         );
         let upstreams = if self.upstreams.is_empty() {
             ""

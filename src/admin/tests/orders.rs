@@ -77,12 +77,13 @@ fn an_order_from_elsewhere_is_refused() {
     let mut headers = http::HeaderMap::new();
     headers.insert("host", http::HeaderValue::from_static("127.0.0.1"));
     let read = |peer: &str| {
-        crate::admin::orders::read(&Asked {
+        let asked = Asked {
             method: &method,
             uri: &uri,
             headers: &headers,
             peer: peer.parse().expect("an address"),
-        })
+        };
+        crate::admin::orders::may_order(&asked, None)
     };
     for peer in [
         "127.0.0.1:9",

@@ -15,6 +15,7 @@ pub mod health;
 pub mod hedge;
 pub mod hops;
 pub mod identity;
+pub mod inbound;
 pub mod later;
 pub mod limit;
 pub mod mtls;

@@ -8,6 +8,7 @@ use super::cache;
 use super::checks;
 use super::hops;
 use super::identity;
+use super::inbound;
 use super::later;
 use super::overload;
 use super::redact;
@@ -90,6 +91,18 @@ pub static ROOT: Table = Table {
             "What is shed when outrider itself has too much to do.",
         ),
         Key::new(
+            "inbound",
+            Kind::Block(&inbound::INBOUND),
+            "",
+            "What is behind the inbound listener, and who may call it.",
+        ),
+        Key::new(
+            "admin",
+            Kind::Block(&inbound::ADMIN),
+            "",
+            "Who may give orders through the admin port.",
+        ),
+        Key::new(
             "cache",
             Kind::Block(&cache::STORE),
             "",
@@ -146,9 +159,8 @@ pub static LISTEN: Table = Table {
             "inbound",
             BIND,
             "off",
-            "Inbound mTLS in front of the application.",
-        )
-        .later(&[]),
+            "Mutual TLS in front of the application; `inbound` says what is behind it.",
+        ),
         Key::new(
             "admin",
             BIND,

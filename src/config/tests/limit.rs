@@ -38,7 +38,7 @@ fn selectors_are_read_as_they_are_written() {
         ("path", Some(Selector::Path)),
         ("method", Some(Selector::Method)),
         ("source", Some(Selector::Source)),
-        ("peer", Some(Selector::Source)),
+        ("peer", Some(Selector::Peer)),
         ("header:X-User", Some(user)),
         ("cookie:id", None),
     ] {

@@ -28,7 +28,6 @@ use super::super::value;
 use super::super::value::Value;
 use super::faults;
 use super::golden;
-use super::good;
 use super::shipped;
 use crate::audit;
 use crate::balance;
@@ -37,6 +36,7 @@ use crate::endpoint::health::config as health;
 use crate::http::hops;
 use crate::kit::units;
 use crate::listen::Limits;
+use crate::policy::authorise::config as authorise;
 use crate::policy::breaker::config as breaker;
 use crate::policy::bulkhead::config as bulkhead;
 use crate::policy::cache::config as cache;
@@ -238,6 +238,15 @@ fn built_in_values_are_those_of_the_code() {
         cache::StoreSettings::lift(&merge(&caches::STORE, &[])),
         cache::StoreSettings::default()
     );
+    // What only its writer can know, the application and the rules, is none as long as nobody has said it.
+    assert_eq!(
+        super::super::inbound::lift(&merge(&spec::inbound::INBOUND, &[])),
+        super::super::Inbound::default()
+    );
+    assert_eq!(
+        super::super::inbound::authorise(&merge(&spec::inbound::AUTHORISE, &[])),
+        authorise::Settings::default()
+    );
     assert_eq!(
         super::super::lift::listen(&merge(&root::ROOT, &[])).limits,
         Limits::default()
@@ -340,17 +349,37 @@ fn beside_an_upstream(path: &str, value: &str) -> String {
     } else {
         "upstream: a.b\n"
     };
-    // What the key needs beside it.
-    let rest = match path {
+    let text = format!("{upstream}{}{}", nested(path, value), needed(path));
+    with_app(path, &text)
+}
+
+/// What a key needs beside it.
+fn needed(path: &str) -> &'static str {
+    match path {
         "identity.files.cert" => "    key: /key\n    ca: /ca\n",
         "identity.files.key" => "    cert: /cert\n    ca: /ca\n",
         "identity.files.ca" => "    cert: /cert\n    key: /key\n",
         "identity.bundle.ca" => "    pem: /pem\n",
         "identity.trust" => "  bundle: /pem\n",
-        _ if path.starts_with("audit.") && path != "audit.file" => "  file: /var/log/audit.log\n",
+        "listen.inbound" => "inbound: 70\n",
+        "audit.file"
+        | "inbound.app"
+        | "inbound.limit.rps"
+        | "inbound.limit.rate"
+        | "inbound.authorise.rules" => "",
+        _ if path.starts_with("audit.") => "  file: /var/log/audit.log\n",
+        _ if path.starts_with("inbound.limit.") => "    rps: 70\n",
+        _ if path.starts_with("inbound.authorise.") => "    rules: [any]\n",
         _ => "",
-    };
-    format!("{upstream}{}{rest}", nested(path, value))
+    }
+}
+
+/// The application of an inbound block, before or behind the key that is tried.
+fn with_app(path: &str, text: &str) -> String {
+    if path.starts_with("inbound.") && path != "inbound.app" {
+        return text.replace("inbound:\n", "inbound:\n  app: 70\n");
+    }
+    text.to_owned()
 }
 
 fn without(mut paths: BTreeSet<String>, not: &[&str]) -> BTreeSet<String> {
@@ -405,9 +434,9 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
             .collect()
     );
     let read = |text: &str| {
-        let policy = good(text).policy;
+        let policy = loaded(text).policy;
         format!(
-            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             policy.service,
             policy.listen,
             policy.unmatched,
@@ -420,12 +449,27 @@ fn every_enforced_key_at_the_top_changes_the_policy() {
             policy.redact,
             policy.audit,
             policy.identity,
+            policy.inbound,
+            policy.admin_token,
         )
     };
-    let built_in = read("upstream: a.b\n");
     for (path, value) in OTHERS_AT_THE_TOP {
+        let bare = match path.rsplit_once('.') {
+            Some(("inbound.limit", _)) => "inbound:\n  app: 70\n  limit: { rps: 70 }\n",
+            Some(("inbound.authorise", _)) => "inbound:\n  app: 70\n  authorise: [any]\n",
+            Some(("inbound", _)) => "inbound:\n  app: 70\n",
+            Some(("listen", "inbound")) => "inbound: 70\n",
+            _ => "",
+        };
+        let bare = match *path {
+            // It may not stand beside the other way to say it, nor without one of them.
+            "inbound.limit.rate" | "inbound.limit.rps" => "inbound:\n  app: 70\n",
+            // One that is the same is no change.
+            "inbound.authorise.rules" => "inbound:\n  app: 70\n  authorise: [anonymous]\n",
+            _ => bare,
+        };
         assert_ne!(
-            built_in,
+            read(&format!("upstream: a.b\n{bare}")),
             read(&beside_an_upstream(path, value)),
             "{path} changes nothing"
         );
@@ -533,7 +577,7 @@ const BETWEEN: &[&str] = &[
     "OR021", "OR022", "OR023", "OR024", "OR027", "OR029", "OR030", "OR031", "OR032", "OR033",
     "OR034", "OR035", "OR036", "OR037", "OR038", "OR039", "OR040", "OR041", "OR042", "OR043",
     "OR052", "OR053", "OR054", "OR055", "OR056", "OR058", "OR060", "OR061", "OR062", "OR070",
-    "OR080", "OR081", "OR082", "OR085", "OR086",
+    "OR080", "OR081", "OR082", "OR085", "OR086", "OR160", "OR161", "OR162",
 ];
 
 #[test]

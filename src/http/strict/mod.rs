@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 
 use crate::http::Reason;
+use crate::http::caller;
 
 pub use authority::DEFAULT_PORT;
 pub use authority::Form;
@@ -47,6 +48,8 @@ pub enum Door {
     /// The transparent port: an absolute-form target must agree with `Host`, for whoever captured the traffic may have
     /// judged it by either.
     Outbound,
+    /// In front of the application: as the transparent port, and `https` is as good as `http`, for TLS ends here.
+    Inbound,
     /// The explicit proxy: the absolute-form target wins and replaces `Host` (RFC 9112 section 3.2.2).
     Explicit,
 }
@@ -76,7 +79,7 @@ pub fn check(parts: &Parts, limits: &HeadLimits, door: Door) -> Result<Target, R
     }
     let host = fields.host.map(Target::of_host).transpose()?;
     let mut target = if http2 {
-        target_http2(parts, host)?
+        target_http2(parts, host, door)?
     } else {
         target_http1(parts, host, door)?
     };
@@ -251,6 +254,11 @@ fn uri_length(uri: &http::Uri) -> usize {
     scheme + authority + path
 }
 
+/// `https` to a plaintext port means that the client takes us for a TLS endpoint: it should CONNECT.
+fn is_served(scheme: &Scheme, door: Door) -> bool {
+    *scheme == Scheme::HTTP || (door == Door::Inbound && *scheme == Scheme::HTTPS)
+}
+
 fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Target, Reason> {
     let uri = &parts.uri;
     let (mut target, form) = match (uri.scheme(), uri.authority()) {
@@ -267,9 +275,8 @@ fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Targe
             }
             (target, Form::Authority)
         }
-        // `https` to a plaintext port means that the client takes us for a TLS endpoint: it should CONNECT.
         (Some(scheme), Some(authority))
-            if parts.method != Method::CONNECT && *scheme == Scheme::HTTP =>
+            if parts.method != Method::CONNECT && is_served(scheme, door) =>
         {
             path_form(parts)?;
             (Target::of_uri(authority)?, Form::Absolute)
@@ -280,7 +287,7 @@ fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Targe
     match host {
         // A tunnel carries a request of its own, with its own Host: the outer one decides nothing.
         Some(host)
-            if form == Form::Absolute && door == Door::Outbound && !host.agrees_with(&target) =>
+            if form == Form::Absolute && door != Door::Explicit && !host.agrees_with(&target) =>
         {
             Err(Reason::InvalidTarget)
         }
@@ -289,14 +296,18 @@ fn target_http1(parts: &Parts, host: Option<Target>, door: Door) -> Result<Targe
     }
 }
 
-fn target_http2(parts: &Parts, host: Option<Target>) -> Result<Target, Reason> {
+fn target_http2(parts: &Parts, host: Option<Target>, door: Door) -> Result<Target, Reason> {
     if parts.method == Method::CONNECT {
         return Err(Reason::MethodUnsupported);
     }
     let form = path_form(parts)?;
     let mut target = match parts.uri.authority() {
         Some(authority) => {
-            if parts.uri.scheme() != Some(&Scheme::HTTP) {
+            if !parts
+                .uri
+                .scheme()
+                .is_some_and(|scheme| is_served(scheme, door))
+            {
                 return Err(Reason::InvalidTarget);
             }
             let target = Target::of_uri(authority)?;
@@ -388,7 +399,7 @@ pub fn check_trailers(trailers: &HeaderMap) -> Result<(), Reason> {
                 | "authorization"
                 | "expect"
         );
-        if forbidden || check_name(name).is_err() {
+        if forbidden || caller::is_told_by_proxies(name) || check_name(name).is_err() {
             return Err(Reason::InvalidBody);
         }
     }

@@ -155,9 +155,10 @@ pub enum Selector {
     Path,
     /// The method.
     Method,
-    /// The address of the client (`source` or `peer`). `peer` is the verified identity of the client where there is one;
-    /// outbound, where a client has none, it is its address.
+    /// The address of the client (`source`).
     Source,
+    /// The verified identity of the client where there is one (`peer`); outbound, where a client has none, its address.
+    Peer,
 }
 
 impl Selector {
@@ -167,7 +168,8 @@ impl Selector {
         match text {
             "path" => Some(Self::Path),
             "method" => Some(Self::Method),
-            "source" | "peer" => Some(Self::Source),
+            "source" => Some(Self::Source),
+            "peer" => Some(Self::Peer),
             _ => {
                 let name = text.strip_prefix("header:")?;
                 name.parse().ok().map(Self::Header)

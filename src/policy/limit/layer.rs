@@ -260,6 +260,10 @@ impl Limiter {
                 Selector::Path => call.head.uri.path().hash(&mut digest),
                 Selector::Method => call.head.method.as_str().hash(&mut digest),
                 Selector::Source => call.trail.peer.get().hash(&mut digest),
+                Selector::Peer => match call.trail.caller.borrow().as_deref() {
+                    Some(caller) => caller.id.hash(&mut digest),
+                    None => call.trail.peer.get().hash(&mut digest),
+                },
             }
         }
         Key(digest.0.finish(), digest.1.finish())

@@ -1,5 +1,6 @@
 //! One line of the access log, and how it is written.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub enum Kind {
     Request,
     /// A connection passed through unread.
     Tunnel,
+    /// A connection that ended before anything could be asked on it.
+    Connection,
 }
 
 impl Kind {
@@ -23,6 +26,7 @@ impl Kind {
         match self {
             Self::Request => "request",
             Self::Tunnel => "tunnel",
+            Self::Connection => "connection",
         }
     }
 }
@@ -41,6 +45,10 @@ pub struct Line<'a> {
     pub trace_id: Clean<'a>,
     /// `client`, `upstream` and `route`.
     pub place: &'a Place,
+    /// `caller`: the identity that the client of an inbound connection has proved; left out when empty.
+    pub caller: Clean<'a>,
+    /// `source`: where a connection that ended before anything was asked came from.
+    pub source: Option<IpAddr>,
     /// `host`: what the application asked for; left out when empty.
     pub host: Clean<'a>,
     /// `method`; left out when empty.
@@ -53,6 +61,8 @@ pub struct Line<'a> {
     pub status: u16,
     /// `reason`: the word when outrider answered or ended it; left out when the upstream did.
     pub reason: Option<Reason>,
+    /// `cause`: what was wrong with a TLS handshake, more exactly than the reason.
+    pub cause: Option<&'static str>,
     /// `tries` sent towards endpoints; written for requests.
     pub tries: u32,
     /// `retry_skipped`: why a retry that might have helped was not made.
@@ -102,6 +112,17 @@ impl Place {
         object.text_if(key!("route"), &Clean::vetted(route.as_bytes()));
         Self(out.into_boxed_slice())
     }
+
+    /// Of calls that come in: `direction` is `inbound`, `server` is the policy's `service`, and `app` where it listens.
+    #[must_use]
+    pub fn inbound(server: &str, app: &str) -> Self {
+        let mut out = Vec::new();
+        let mut object = Object::resume(&mut out);
+        object.word(key!("direction"), "inbound");
+        object.text_if(key!("server"), server.as_bytes());
+        object.text_if(key!("app"), app.as_bytes());
+        Self(out.into_boxed_slice())
+    }
 }
 
 /// The path of a request target as a line tells it. The fragment goes as the query does: it has no business in a request
@@ -122,12 +143,15 @@ impl<'a> Line<'a> {
             request_id: Clean::EMPTY,
             trace_id: Clean::EMPTY,
             place,
+            caller: Clean::EMPTY,
+            source: None,
             host: Clean::EMPTY,
             method: Clean::EMPTY,
             path: Clean::EMPTY,
             protocol: "",
             status: 0,
             reason: None,
+            cause: None,
             tries: 0,
             retry_skipped: None,
             hedged: None,
@@ -153,6 +177,10 @@ impl<'a> Line<'a> {
         object.text_if(key!("request_id"), &self.request_id);
         object.text_if(key!("trace_id"), &self.trace_id);
         object.ready(&self.place.0);
+        object.text_if(key!("caller"), &self.caller);
+        if let Some(source) = self.source {
+            object.text(key!("source"), &redact::text(source.to_string().as_bytes()));
+        }
         object.text_if(key!("host"), &self.host);
         object.text_if(key!("method"), &self.method);
         object.text_if(key!("path"), &self.path);
@@ -164,6 +192,9 @@ impl<'a> Line<'a> {
         }
         if let Some(reason) = self.reason {
             object.word(key!("reason"), reason.word());
+        }
+        if let Some(cause) = self.cause {
+            object.word(key!("cause"), cause);
         }
         if self.kind == Kind::Request {
             object.number(key!("tries"), self.tries);
