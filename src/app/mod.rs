@@ -15,8 +15,8 @@ mod orders;
 mod probes;
 mod refusal;
 mod reload;
-mod told;
 mod secure;
+mod told;
 mod tree;
 mod tunnel;
 mod upstream;
@@ -54,8 +54,8 @@ use crate::config;
 use crate::config::Policy;
 use crate::endpoint::discover::Resolver;
 use crate::http::replay;
-use crate::identity;
 use crate::identity::Current;
+use crate::identity::tls;
 use crate::identity::tls::Following;
 use crate::listen;
 use crate::listen::Bind;
@@ -130,8 +130,6 @@ pub struct Shared {
     resolver: Arc<Resolver>,
     identity: Keeper,
     load: Arc<overload::Load>,
-    /// Who this workload is.
-    identity: Arc<Current>,
     /// How it answers TLS. Whoever it believes may knock; what they may call is for `authorise` to say.
     server_tls: Following<rustls::ServerConfig>,
     effective: ArcSwap<config::Effective>,
@@ -339,10 +337,8 @@ fn share(
     keep_replay_memory(&tree.policy);
     let workers = options.workers.unwrap_or_else(default_workers);
     let metrics = overload::metrics::Metrics::new(telemetry, workers);
-    let identity = Current::new(Some(identity::metrics::Metrics::new(telemetry)));
     Arc::new(Shared {
-        server_tls: server_tls(&identity),
-        identity,
+        server_tls: server_tls(identity.current()),
         load: overload::Load::new(workers, metrics),
         generation: AtomicU64::new(tree.generation),
         tree: ArcSwap::new(tree),
@@ -357,9 +353,9 @@ fn share(
 }
 
 fn server_tls(identity: &Arc<Current>) -> Following<rustls::ServerConfig> {
-    let alpn = [identity::tls::H2, identity::tls::HTTP1];
+    let alpn = [tls::H2, tls::HTTP1];
     Following::new(Arc::clone(identity), move |identity| {
-        identity::tls::server_config(identity, &Arc::from([]), &alpn)
+        tls::server_config(identity, &Arc::from([]), &alpn)
     })
 }
 
@@ -430,7 +426,7 @@ fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
                 let tree = of_inbound.tree.load();
                 let inbound = tree.inbound.as_ref();
                 inbound.map_or(serde_json::Value::Null, |inbound| {
-                    inbound.describe(&of_inbound.identity, clock::now())
+                    inbound.describe(of_inbound.identity.current(), clock::now())
                 })
             }),
             token: Box::new(move || {

@@ -106,7 +106,7 @@ impl Tree {
         let credentials = Credentials::new(
             &policy,
             telemetry,
-            resolver,
+            around.resolver,
             before.map(|before| &before.credentials),
         );
         let store = store(&policy, before);

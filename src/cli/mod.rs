@@ -107,7 +107,6 @@ Examples:
     )]
     Fault(fault::Command),
     /// Look at an audit log
-    /// Make certificates for trying things out, or tell who a workload is
     #[command(
         subcommand,
         after_help = "\
@@ -115,6 +114,11 @@ Examples:
   outrider audit verify /var/log/outrider/audit.log"
     )]
     Audit(audit::Command),
+    /// Make certificates for trying things out, or tell who a workload is
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
   outrider identity dev-ca ./pki --id spiffe://dev.local/ns/shop/sa/pay
   outrider identity show policy.yaml"
     )]

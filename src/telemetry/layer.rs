@@ -411,7 +411,7 @@ impl Record {
             cache: self.trail.cache.get(),
             cache_why: self.trail.cache_why.get(),
             tls: self.trail.tls.get(),
-            peer: peer.as_deref().map(str::as_bytes),
+            peer: peer.as_deref().map(|peer| redact::text(peer.as_bytes())),
             endpoint: self.trail.endpoint.get(),
             duration,
             head: self.trail.head_after.get(),

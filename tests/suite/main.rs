@@ -11,8 +11,8 @@ mod support;
 
 mod charts;
 mod cli;
-mod path_audit;
 mod path_admin;
+mod path_audit;
 mod path_authorise;
 mod path_balance;
 mod path_breaker;

@@ -29,6 +29,7 @@ use crate::listen::Settings;
 use crate::listen::Way;
 use crate::listen::inbound::Mode;
 use crate::listen::inbound::Protocol;
+use crate::redact;
 use crate::rng;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
@@ -150,7 +151,7 @@ impl Arrival {
             .ok_or(Flaw::NoCertificate)?
             .as_ref();
         let hash = digest::digest(&digest::SHA256, der);
-        let own = self.worker.shared.identity.get();
+        let own = self.worker.shared.identity.current().get();
         let by = own.as_ref().map_or("", |own| own.id.as_str());
         Ok(Met {
             caller: Caller::new(id.as_str(), by, hash.as_ref(), &leaf.subject),
@@ -167,7 +168,7 @@ impl Arrival {
             let age = MAX_AGE.mul_f64(1.0 - rng::draw() / 5.0);
             let left = ends.saturating_duration_since(clock::now());
             tokio::time::sleep(age.min(left)).await;
-            let is_renewed = self.worker.shared.identity.generation() != generation;
+            let is_renewed = self.worker.shared.identity.current().generation() != generation;
             if is_renewed || clock::now() >= ends {
                 return;
             }
@@ -187,7 +188,7 @@ impl Arrival {
             source: Some(way.peer.address),
             reason: Some(reason),
             cause: flaw.map(Flaw::word),
-            sni: first.sni.as_deref().map(str::as_bytes),
+            sni: first.sni.as_deref().map(|sni| redact::text(sni.as_bytes())),
             ..Line::new(Kind::Connection, clock::unix(), &place)
         });
     }

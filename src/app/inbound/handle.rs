@@ -41,6 +41,7 @@ use crate::listen::TunnelIo;
 use crate::listen::Way;
 use crate::listen::inbound::Mode;
 use crate::listen::inbound::Protocol;
+use crate::redact;
 use crate::stack;
 use crate::stack::RefusingStack;
 use crate::telemetry::Metered;
@@ -110,8 +111,8 @@ impl Handler for Handle {
         if tree.policy.access_log {
             let place = Place::inbound(&tree.policy.service, "");
             self.worker.log.line(&Line {
-                request_id: refusal.request_id.as_bytes(),
-                caller: name(way),
+                request_id: redact::id(refusal.request_id.as_bytes()),
+                caller: redact::text(name(way)),
                 status: refusal.reason.status(),
                 reason: Some(refusal.reason),
                 ..Line::new(Kind::Request, clock::unix(), &place)
@@ -160,7 +161,7 @@ impl Handle {
             let port = site.map_or_else(String::new, |site| site.app.address.port().to_string());
             let place = Place::inbound(&tree.policy.service, &port);
             worker.log.line(&Line {
-                caller: name(way),
+                caller: redact::text(name(way)),
                 reason,
                 endpoint: site.map(|site| site.app.address),
                 duration: clock::now().saturating_duration_since(started),

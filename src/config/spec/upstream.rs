@@ -14,7 +14,6 @@ use super::endpoints;
 use super::fault;
 use super::health;
 use super::hedge;
-use super::later;
 use super::limit;
 use super::mtls;
 use super::originate;

@@ -78,7 +78,7 @@ pub struct Line<'a> {
     /// `tls`: how the last try's connection was secured, or why it could not be.
     pub tls: Option<&'static str>,
     /// `peer`: who was at its other end.
-    pub peer: Option<&'a [u8]>,
+    pub peer: Option<Clean<'a>>,
     /// `endpoint` of the last try; of a call with several copies, of the one that was answered.
     pub endpoint: Option<SocketAddr>,
     /// `duration_ms`: until the last byte.
@@ -119,8 +119,9 @@ impl Place {
         let mut out = Vec::new();
         let mut object = Object::resume(&mut out);
         object.word(key!("direction"), "inbound");
-        object.text_if(key!("server"), server.as_bytes());
-        object.text_if(key!("app"), app.as_bytes());
+        // Names that the policy gives, and nobody else.
+        object.text_if(key!("server"), &Clean::vetted(server.as_bytes()));
+        object.text_if(key!("app"), &Clean::vetted(app.as_bytes()));
         Self(out.into_boxed_slice())
     }
 }
@@ -220,7 +221,7 @@ impl<'a> Line<'a> {
         if let Some(how) = self.tls {
             object.word(key!("tls"), how);
         }
-        if let Some(peer) = self.peer {
+        if let Some(peer) = &self.peer {
             object.text(key!("peer"), peer);
         }
         object.millis(key!("duration_ms"), micros(self.duration));
