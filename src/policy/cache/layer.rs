@@ -5,6 +5,7 @@ pub mod entry;
 mod fetch;
 pub mod fill;
 mod invalidating;
+mod parts;
 mod pump;
 pub mod serve;
 mod settle;
@@ -351,6 +352,13 @@ impl Policy {
         let selected = found
             .as_ref()
             .and_then(|found| select(found, fields, value));
+        if asked.range
+            && selected.is_none()
+            && let Some(found) = &found
+            && let Some(step) = self.from_part(found, &asked, head, &call.trail, value)
+        {
+            return step;
+        }
         let decision = match selected {
             Some(entry) => Some(reuse::judge(&asked, &entry.head.facts, &guard.rules, now)),
             None => reuse::missing(&asked),
@@ -373,8 +381,7 @@ impl Policy {
             Some(Use::Bypass) => return self.pass(&call.trail, "personal"),
             Some(Use::Validate(Why::Request)) => return self.fetch(work(Forward::Request)),
             Some(Use::Validate(Why::Stale)) => return self.fetch(work(Forward::Stale)),
-            None if found.is_some() => return self.fetch(work(Forward::VaryMiss)),
-            None => return self.fetch(work(Forward::UriMiss)),
+            None => return self.fetch(work(missed(found.as_deref()))),
         };
         if !guard.settings.mode.enforces() {
             guard.metrics.would_serve(served);
@@ -509,7 +516,17 @@ fn wish<'a>(asked: &Asked, request: &'a HeaderMap, trail: &Trail, now: Instant) 
     }
 }
 
-/// The entry that a request selects, the more recent one of several.
+/// Why there is nothing to answer with.
+fn missed(found: Option<&Resource>) -> Forward {
+    let is_part = |entry: &Arc<Entry>| entry.head.facts.part.is_some();
+    match found {
+        None => Forward::UriMiss,
+        Some(found) if found.variants.iter().all(is_part) => Forward::Partial,
+        Some(_) => Forward::VaryMiss,
+    }
+}
+
+/// The whole entry that a request selects, the more recent one of several.
 fn select<'a>(
     found: &'a Resource,
     request: Fields<'_>,
@@ -518,7 +535,8 @@ fn select<'a>(
     let mut best: Option<&Arc<Entry>> = None;
     for entry in &found.variants {
         let facts = &entry.head.facts;
-        if facts.selected.by(&request, scratch)
+        if facts.part.is_none()
+            && facts.selected.by(&request, scratch)
             && best.is_none_or(|best| vary::newer(facts, &best.head.facts).is_gt())
         {
             best = Some(entry);
@@ -558,6 +576,9 @@ fn hex(byte: u8) -> [u8; 2] {
 impl Policy {
     /// Puts an entry in the place of those that the same request selects.
     fn put(&self, key: &Key, stamp: store::Stamp, entry: &Arc<Entry>, request: &HeaderMap) -> bool {
+        if entry.head.facts.part.is_some() {
+            return self.put_part(key, stamp, entry, request);
+        }
         let (fields, mut scratch) = (Fields(request), Vec::new());
         self.guard.store.change(key, Some(stamp), |old| {
             let others = old.iter().filter(|old| {

@@ -8,6 +8,7 @@
 //! | [`key`] | the target, the principal | the primary key |
 //! | [`vary`] | the stored variants | the one that the request selects |
 //! | [`reuse::judge`] | asked, stored, now | one row of the table below |
+//! | [`range`], [`part`] | `Range`, the whole or a part that is stored | which bytes of it answer |
 //! | [`store::judge`] | request, answer, rules | `Stored`, or why not |
 //!
 //! What becomes of a stored answer (RFC 9111 section 4), first row that holds:
@@ -33,6 +34,7 @@ pub mod directives;
 pub mod fresh;
 pub mod invalidate;
 pub mod key;
+pub mod part;
 pub mod range;
 pub mod reuse;
 pub mod status;
@@ -159,6 +161,8 @@ pub struct Stored {
     pub last_modified: Option<(Box<[u8]>, i64)>,
     /// What selected it.
     pub selected: vary::Selected,
+    /// What it holds, where that is not all: a 206, or an answer that broke off.
+    pub part: Option<part::Span>,
     /// Fields that must not be kept with it (`private="..."`, `no-cache="..."`): lower-case names.
     pub withheld: Vec<Box<[u8]>>,
 }

@@ -21,6 +21,7 @@ mod invalidate;
 mod key;
 mod layer;
 mod oracle;
+mod part;
 mod range;
 mod reuse;
 mod status;

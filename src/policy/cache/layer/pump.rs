@@ -24,6 +24,7 @@ use crate::policy::cache::layer::fetch::next;
 use crate::policy::cache::layer::fill::Lead;
 use crate::policy::cache::layer::fill::Part;
 use crate::policy::cache::layer::fill::Reader;
+use crate::policy::cache::layer::parts;
 use crate::policy::cache::layer::store::Key;
 use crate::policy::cache::layer::store::Room;
 
@@ -97,9 +98,7 @@ impl Pump {
                 None => break,
                 Some(Ok(frame)) => frame,
                 Some(Err(fault)) => {
-                    self.policy.not_stored("truncated");
-                    self.lead.fill.break_off(fault.reason);
-                    return;
+                    return self.broken(fault.reason);
                 }
             };
             match frame.into_data() {
@@ -115,9 +114,7 @@ impl Pump {
             }
         }
         if self.length.is_some_and(|length| length != bytes) {
-            self.policy.not_stored("truncated");
-            self.lead.fill.break_off(Reason::ResponseAborted);
-            return;
+            return self.broken(Reason::ResponseAborted);
         }
         let whole = self.lead.fill.collect();
         self.finish(whole, trailers);
@@ -132,11 +129,26 @@ impl Pump {
         if is_kept {
             self.policy.stored(&self.key);
         } else {
-            self.policy.not_stored("invalidated");
+            let is_part = entry.head.facts.part.is_some();
+            self.policy
+                .not_stored(if is_part { "partial" } else { "invalidated" });
         }
         self.lead.fill.end(entry, trailers);
         self.lead.close();
         is_kept
+    }
+
+    /// It ended part-way. What came of it is kept as the part that it is (RFC 9111 section 3.3).
+    fn broken(self, reason: Reason) {
+        self.policy.not_stored("truncated");
+        let came = self.length.map(|total| (self.lead.fill.collect(), total));
+        let entry = came.and_then(|(came, total)| parts::beginning(&self.head, came, total));
+        if let Some(entry) = entry {
+            let stamp = self.lead.fill.stamp;
+            self.policy
+                .put_part(&self.key, stamp, &entry, &self.request);
+        }
+        self.lead.fill.break_off(reason);
     }
 
     /// It is too large after all. Whoever fetched it reads on by itself; nobody else has begun, for the length was unknown.

@@ -15,6 +15,7 @@ use crate::http::ResponseBody;
 use crate::policy::cache::layer::entry::Entry;
 use crate::policy::cache::layer::entry::Fields;
 use crate::policy::cache::layer::entry::Head;
+use crate::policy::cache::machine::part::Gives;
 use crate::policy::cache::machine::range;
 use crate::policy::cache::machine::range::Part;
 use crate::policy::cache::machine::status::Told;
@@ -102,6 +103,33 @@ pub fn answer(entry: &Entry, wish: &Wish<'_>, told: &Told) -> Response<ResponseB
             response
         }
     }
+}
+
+/// What a stored part gives. Nothing else is stored, so that there is nothing whole to give instead.
+#[must_use]
+pub fn of_part(
+    entry: &Entry,
+    gives: Gives,
+    wish: &Wish<'_>,
+    told: &Told,
+) -> Response<ResponseBody> {
+    let (head, request) = (&*entry.head, Fields(wish.request));
+    if wish.conditional && validate::not_modified(&request, &head.facts, wish.now_unix) {
+        return without_body(head, StatusCode::NOT_MODIFIED, wish.now, told);
+    }
+    let (Gives::Bytes(first, last), Some(span)) = (gives, &head.facts.part) else {
+        return whole(head, ResponseBody::full(entry.body.clone()), wish.now, told);
+    };
+    let [from, to] = [first, last].map(|at| (at - span.first) as usize);
+    let bytes = entry.body.slice(from..=to);
+    let length = bytes.len();
+    let mut response = whole(head, ResponseBody::full(bytes), wish.now, told);
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(value) = HeaderValue::try_from(span.content_range(first, last)) {
+        fields.insert(header::CONTENT_RANGE, value);
+    }
+    response
 }
 
 fn content_range(fields: &mut HeaderMap, part: Part, length: usize) {

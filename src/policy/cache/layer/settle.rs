@@ -336,7 +336,7 @@ impl<S: Fetches> Fetch<S> {
 }
 
 /// The kept fields with those of a 304 put in.
-fn merge(kept: &HeaderMap, said: &HeaderMap) -> HeaderMap {
+pub(super) fn merge(kept: &HeaderMap, said: &HeaderMap) -> HeaderMap {
     let mut merged = kept.clone();
     merged.remove(header::DATE);
     for name in said.keys() {

@@ -41,13 +41,16 @@ pub fn part<H: Headers>(request: &H, stored: &Stored, length: u64, now_unix: u64
     }
 }
 
+/// One range as it is asked for.
 #[derive(Clone, Copy)]
-enum Wish {
+pub(super) enum Wish {
+    /// From here to there, or to the end.
     From(u64, Option<u64>),
+    /// So many at the end.
     Last(u64),
 }
 
-fn wish(line: &[u8]) -> Option<Wish> {
+pub(super) fn wish(line: &[u8]) -> Option<Wish> {
     let text = std::str::from_utf8(line).ok()?.trim();
     let (unit, set) = text.split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") || set.contains(',') {
@@ -66,13 +69,13 @@ fn wish(line: &[u8]) -> Option<Wish> {
 }
 
 /// Digits alone; what does not fit is past every end.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// `If-Range` (section 13.1.5): a strong tag that is ours, or our `Last-Modified` to the letter, old enough to be strong.
-fn condition_holds<H: Headers>(request: &H, stored: &Stored, now_unix: u64) -> bool {
+pub(super) fn condition_holds<H: Headers>(request: &H, stored: &Stored, now_unix: u64) -> bool {
     let mut lines = request.values("if-range");
     let value = match (lines.next(), lines.next()) {
         (None, _) => return true,

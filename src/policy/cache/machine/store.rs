@@ -11,6 +11,7 @@ use super::directives::Delta;
 use super::directives::Directives;
 use super::fresh;
 use super::fresh::Source;
+use super::part;
 use super::targeted;
 use super::vary;
 
@@ -21,7 +22,7 @@ pub enum WhyNot {
     Head,
     /// It is no final answer, or one to this caller at this moment: a demand for credentials, or for patience.
     Status,
-    /// It answers a range or a condition of the request: a part, or a remark.
+    /// It answers a condition of the request, or a range in a way that cannot be used for others.
     Partial,
     /// The request forbade it (RFC 9111 section 5.2.1.5).
     RequestNoStore,
@@ -110,9 +111,11 @@ pub fn judge<Q: Headers, R: Headers>(
     if asked.head {
         return Err(WhyNot::Head);
     }
-    if is_partial(status) {
-        return Err(WhyNot::Partial);
-    }
+    let part = match status {
+        206 => Some(part::came(asked, request, response).ok_or(WhyNot::Partial)?),
+        status if is_partial(status) => return Err(WhyNot::Partial),
+        _ => None,
+    };
     if !(200..=599).contains(&status) || is_personal(status) {
         return Err(WhyNot::Status);
     }
@@ -159,6 +162,7 @@ pub fn judge<Q: Headers, R: Headers>(
             .first("last-modified")
             .and_then(|value| Some((value.into(), fresh::parse_date(value, received)?))),
         selected,
+        part,
         withheld,
     };
     worth(grace(stored, &said, rules, plain), plain)
@@ -208,9 +212,14 @@ fn worth(stored: Stored, plain: bool) -> Result<Stored, WhyNot> {
     let usable = stored.lifetime > stored.initial_age && !stored.no_cache;
     let told = stored.source != Source::Nobody
         || (ok && plain && fresh::heuristically_cacheable(stored.status));
-    let validates = ok && (stored.etag.is_some() || stored.last_modified.is_some());
+    // A part is not asked for again: its time over, the next wish is for the upstream.
+    let validates =
+        ok && stored.part.is_none() && (stored.etag.is_some() || stored.last_modified.is_some());
     let grace = stored.stale_while_revalidate.max(stored.stale_if_error);
-    let stands_in = ok && !grace.is_zero() && stored.initial_age < stored.lifetime + grace;
+    let stands_in = ok
+        && stored.part.is_none()
+        && !grace.is_zero()
+        && stored.initial_age < stored.lifetime + grace;
     if told && (usable || validates || stands_in) {
         Ok(stored)
     } else {
@@ -218,7 +227,7 @@ fn worth(stored: Stored, plain: bool) -> Result<Stored, WhyNot> {
     }
 }
 
-/// Statuses that answer a range or a condition of one request.
+/// Statuses that answer a range or a condition of one request. A 206 of one range is kept all the same.
 #[must_use]
 pub const fn is_partial(status: u16) -> bool {
     matches!(status, 206 | 304 | 412 | 416 | 417)
@@ -241,8 +250,9 @@ const fn understood(status: u16) -> bool {
 
 const fn rejection(status: u16, request_bytes: usize) -> bool {
     match status {
-        413 | 414 | 431 => true,
-        400 => request_bytes > PLAIN_HEAD_BYTES,
+        413 | 431 => true,
+        // That the URL is too long is so for all who ask for it; what else stood in the head is not.
+        400 | 414 => request_bytes > PLAIN_HEAD_BYTES,
         _ => false,
     }
 }

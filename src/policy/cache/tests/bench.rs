@@ -134,6 +134,11 @@ impl Upstream {
         say
     }
 
+    /// The rest of the script.
+    pub fn forget(&self) {
+        self.steps.borrow_mut().clear();
+    }
+
     pub fn count(&self) -> usize {
         self.asked.borrow().len()
     }
