@@ -19,6 +19,7 @@ mod path_breaker;
 mod path_bulkhead;
 mod path_cache;
 mod path_cache_asked;
+mod path_cache_conform;
 mod path_cache_down;
 mod path_cache_orders;
 mod path_cache_safe;

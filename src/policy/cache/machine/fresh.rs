@@ -154,14 +154,15 @@ fn implied<H: Headers>(
     if let Some((_, lifetime)) = rules.negative.iter().find(|(known, _)| *known == status) {
         return (*lifetime, Source::Policy);
     }
-    if status >= 400 || !(heuristically_cacheable(status) || said.public) {
+    if !(heuristically_cacheable(status) || said.public) {
         return (Duration::ZERO, Source::Nobody);
     }
     // What was written for HTTP/1.0 says it this way, and means it.
     if !headers.has("cache-control") && pragma_forbids(headers) {
         return (Duration::ZERO, Source::Nobody);
     }
-    if let Some(lifetime) = rules.default_ttl {
+    // What an operator says of answers is meant for those that are some; failures have a word of their own, `negative`.
+    if let Some(lifetime) = rules.default_ttl.filter(|_| status < 400) {
         return (lifetime, Source::Policy);
     }
     let received = i64::try_from(received_unix).unwrap_or(i64::MAX);
@@ -182,12 +183,12 @@ fn pragma_forbids<H: Headers>(headers: &H) -> bool {
     members(headers.values("pragma")).any(|word| word.eq_ignore_ascii_case(b"no-cache"))
 }
 
-/// Statuses that may be kept without being told to (RFC 9110 section 15.1), as far as we understand them: not 206.
+/// Statuses that may be kept without being told to (RFC 9110 section 15.1).
 #[must_use]
 pub const fn heuristically_cacheable(status: u16) -> bool {
     matches!(
         status,
-        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+        200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
     )
 }
 

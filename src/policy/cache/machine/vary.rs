@@ -6,7 +6,6 @@ use super::Headers;
 use super::Stored;
 use super::syntax::members;
 use super::syntax::split;
-use super::syntax::trim;
 
 /// More fields than this select nothing any more: every client would get an answer of its own.
 pub const FIELDS_MAX: usize = 16;
@@ -122,15 +121,18 @@ pub fn normalise<Q: Headers>(name: &str, request: &Q, into: &mut Vec<u8>) -> boo
     true
 }
 
+/// One line of all, with nothing around the commas that stand in no quoted string: as if each field were a list. To one that
+/// is none, such as `User-Agent`, this can only take away space that stood behind a comma.
 fn join<'a>(lines: impl Iterator<Item = &'a [u8]>, into: &mut Vec<u8>) -> bool {
-    let mut any = false;
+    let (mut any, start) = (false, into.len());
     for line in lines {
-        let line = trim(line);
-        if any && !line.is_empty() && !into.is_empty() {
-            into.extend_from_slice(b", ");
-        }
-        into.extend_from_slice(line);
         any = true;
+        for part in split(line, b',').filter(|part| !part.is_empty()) {
+            if into.len() > start {
+                into.push(b',');
+            }
+            into.extend_from_slice(part);
+        }
     }
     any
 }
