@@ -14,6 +14,7 @@ use http::request::Parts;
 
 use crate::clock;
 use crate::http::Caller;
+use crate::http::Kept;
 use crate::http::Reason;
 use crate::http::RequestBody;
 use crate::http::hops::Terms;
@@ -133,6 +134,8 @@ pub struct Trail {
     pub tls: Cell<Option<&'static str>>,
     /// Who was at the other end of it; `peer` in the log. Set by the pool.
     pub tls_peer: RefCell<Option<Arc<str>>>,
+    /// The arithmetic behind that: of the answer that was given or fetched, where it may be kept. Set by the cache room.
+    pub kept: Cell<Option<Kept>>,
     /// Another copy answered first, so nobody waits for this one any more. Set by the hedge room before it drops it.
     pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.
@@ -180,6 +183,7 @@ impl Trail {
             cache_why: Cell::new(None),
             tls: Cell::new(None),
             tls_peer: RefCell::new(None),
+            kept: Cell::new(None),
             cut: Cell::new(false),
             copy_of: None,
             copy: 0,
@@ -228,6 +232,7 @@ impl Trail {
             cache_why: Cell::new(None),
             tls: Cell::new(None),
             tls_peer: RefCell::new(None),
+            kept: Cell::new(None),
             cut: Cell::new(false),
             copy_of: Some(Rc::clone(self)),
             copy,

@@ -166,18 +166,18 @@ async fn what_is_purged_softly_is_asked_for_and_can_still_stand_in() {
 
 #[tokio::test]
 async fn what_was_on_its_way_when_the_purge_came_is_not_kept() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let script = move |asked: &Asked<'_>| {
-        let act = numbered(asked, &MAX_AGE);
-        if asked.n == 0 {
-            Act::Hold(held.clone(), Box::new(act))
-        } else {
-            act
-        }
-    };
-    for what in ["--all", "http://shop.test/"] {
-        let (origin, proxy) = shop("{}", script.clone()).await;
+    for what in ["--all", "http://shop.test/", "--tag=t"] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let script = move |asked: &Asked<'_>| {
+            let act = numbered(asked, &[MAX_AGE[0], ("X-Tag", "t")]);
+            if asked.n == 0 {
+                Act::Hold(held.clone(), Box::new(act))
+            } else {
+                act
+            }
+        };
+        let (origin, proxy) = shop("{ tags: x-tag }", script).await;
         let get = Call::get("/");
         let (first, ()) = tokio::join!(proxy.call(&get), async {
             until("the fetch", || async {

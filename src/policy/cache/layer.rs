@@ -4,7 +4,9 @@
 pub mod entry;
 mod fetch;
 pub mod fill;
+mod index;
 mod invalidating;
+mod keys;
 mod parts;
 mod pump;
 pub mod serve;
@@ -24,7 +26,6 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use http::Response;
-use http::header;
 use http::request::Parts;
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -35,6 +36,7 @@ use tower::Service;
 
 use crate::http::Call;
 use crate::http::Fault;
+use crate::http::Kept;
 use crate::http::LocalFuture;
 use crate::http::Outcome;
 use crate::http::Reason;
@@ -44,7 +46,6 @@ use crate::http::note::Note;
 use crate::policy::cache::Settings;
 use crate::policy::cache::config::Cookies;
 use crate::policy::cache::config::Credentialed;
-use crate::policy::cache::config::Principal;
 use crate::policy::cache::layer::entry::Entry;
 use crate::policy::cache::layer::entry::Fields;
 use crate::policy::cache::layer::fetch::Work;
@@ -56,10 +57,9 @@ use crate::policy::cache::layer::store::Store;
 use crate::policy::cache::machine::Asked;
 use crate::policy::cache::machine::Intake;
 use crate::policy::cache::machine::Rules;
+use crate::policy::cache::machine::Stored;
 use crate::policy::cache::machine::Use;
 use crate::policy::cache::machine::ask;
-use crate::policy::cache::machine::key;
-use crate::policy::cache::machine::key::Target;
 use crate::policy::cache::machine::reuse;
 use crate::policy::cache::machine::reuse::Why;
 use crate::policy::cache::machine::status::Forward;
@@ -355,7 +355,7 @@ impl Policy {
         if asked.range
             && selected.is_none()
             && let Some(found) = &found
-            && let Some(step) = self.from_part(found, &asked, head, &call.trail, value)
+            && let Some(step) = self.by_part(found, lookup.hash(), &asked, call, value)
         {
             return step;
         }
@@ -389,6 +389,9 @@ impl Policy {
         }
         let entry = selected.expect("only a kept answer can be used");
         let answer = self.answer(entry, &asked, &head.headers, &call.trail, now, served);
+        call.trail
+            .kept
+            .set(Some(known(&entry.head.facts, lookup.hash(), now, true)));
         if served == Served::StaleWhileRevalidate {
             return Step::Refresh(Ok(answer), work(Forward::Stale));
         }
@@ -469,25 +472,6 @@ impl Policy {
         serve::answer(entry, &wish(asked, request, trail, now), &told)
     }
 
-    /// Writes the key of a request, and notes what of who asks it holds.
-    fn write_key(&self, head: &Parts, asked: &mut Asked, text: &mut Vec<u8>) {
-        let (settings, fields) = (&self.guard.settings, Fields(&head.headers));
-        key::url(target(head), text);
-        if let Some(dialled) = self.guard.dialled {
-            write_address(dialled, text);
-        }
-        for principal in &settings.per {
-            match principal {
-                Principal::Header(name) => {
-                    key::principal_field(name.as_str(), &fields, asked, text);
-                }
-                Principal::Cookie(name) => key::principal_cookie(name, &fields, asked, text),
-            }
-        }
-        let extra = settings.vary.iter().map(http::HeaderName::as_str);
-        key::rest(asked, &fields, extra, text);
-    }
-
     /// Which of the answers to one key a request would get, as a digest: fetches of different ones do not wait for one
     /// another.
     fn variant(&self, entry: &Entry, request: &HeaderMap) -> u64 {
@@ -501,6 +485,17 @@ impl Policy {
             text.extend_from_slice(if has { b"\n=" } else { b"\n-" });
         }
         self.guard.store.digest(text) | 1
+    }
+}
+
+/// What is known of an answer at `now`, for whoever tells of the call.
+fn known(facts: &Stored, key: u64, now: Instant, stored: bool) -> Kept {
+    Kept {
+        key,
+        age: facts.age(now),
+        lifetime: facts.lifetime,
+        source: facts.source.word(),
+        stored,
     }
 }
 
@@ -543,34 +538,6 @@ fn select<'a>(
         }
     }
     best
-}
-
-fn target(head: &Parts) -> Target<'_> {
-    let of_host = || head.headers.get(header::HOST)?.to_str().ok();
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    Target {
-        scheme: head.uri.scheme_str().unwrap_or("http"),
-        authority: authority.or_else(of_host).unwrap_or_default(),
-        path: head
-            .uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str),
-    }
-}
-
-fn write_address(address: SocketAddr, text: &mut Vec<u8>) {
-    text.extend_from_slice(b"\nd");
-    match address.ip() {
-        std::net::IpAddr::V4(ip) => text.extend(ip.octets().map(hex).as_flattened()),
-        std::net::IpAddr::V6(ip) => text.extend(ip.octets().map(hex).as_flattened()),
-    }
-    text.extend(address.port().to_be_bytes().map(hex).as_flattened());
-}
-
-/// A byte in digits: a line feed would end the part.
-fn hex(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])
 }
 
 impl Policy {

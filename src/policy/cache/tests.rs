@@ -22,6 +22,7 @@ mod key;
 mod layer;
 mod oracle;
 mod part;
+mod purge;
 mod range;
 mod reuse;
 mod status;

@@ -32,6 +32,7 @@ use crate::policy::cache::layer::fill::Lead;
 use crate::policy::cache::layer::fill::News;
 use crate::policy::cache::layer::fill::Reader;
 use crate::policy::cache::layer::fill::Role;
+use crate::policy::cache::layer::known;
 use crate::policy::cache::layer::select;
 use crate::policy::cache::layer::serve;
 use crate::policy::cache::layer::store::Key;
@@ -231,6 +232,7 @@ impl<S: Fetches> Fetch<S> {
         let (asked, request) = (&self.work.asked, &self.request);
         let (trail, now) = (&self.trail, self.trail.now());
         self.policy.note(trail, Served::Collapsed, None);
+        self.know(&entry.head, true);
         let told = Told {
             forward: Some(self.work.forward),
             ttl: Some(entry.head.facts.ttl(now)),
@@ -249,6 +251,14 @@ impl<S: Fetches> Fetch<S> {
         let now = self.trail.now();
         head.facts.selected.by(&fields, &mut Vec::new())
             && reuse::judge(&self.work.asked, &head.facts, rules, now) == Use::Fresh
+    }
+
+    /// Notes what there is to know of an answer. `stored`: it is kept.
+    pub fn know(&self, head: &Head, stored: bool) {
+        let (key, now) = (self.work.key.hash(), self.trail.now());
+        self.trail
+            .kept
+            .set(Some(known(&head.facts, key, now, stored)));
     }
 
     fn hear(&mut self, news: News, fill: Arc<Fill>) -> Heard {
@@ -287,6 +297,7 @@ impl<S: Fetches> Fetch<S> {
     fn read_along(&self, head: &Arc<Head>, fill: Arc<Fill>) -> Response<ResponseBody> {
         let now = self.trail.now();
         self.policy.note(&self.trail, Served::Collapsed, None);
+        self.know(head, false);
         let told = Told {
             forward: Some(self.work.forward),
             ttl: Some(head.facts.ttl(now)),

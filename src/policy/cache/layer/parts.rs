@@ -7,14 +7,14 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::StatusCode;
 use http::header;
-use http::request::Parts;
 
-use crate::http::Trail;
+use crate::http::Call;
 use crate::policy::cache::layer::Policy;
 use crate::policy::cache::layer::Step;
 use crate::policy::cache::layer::entry::Entry;
 use crate::policy::cache::layer::entry::Fields;
 use crate::policy::cache::layer::entry::Head;
+use crate::policy::cache::layer::known;
 use crate::policy::cache::layer::serve;
 use crate::policy::cache::layer::settle::merge;
 use crate::policy::cache::layer::store::Key;
@@ -32,15 +32,16 @@ use crate::policy::cache::metrics::Served;
 
 impl Policy {
     /// The answer that one of the stored parts gives, where nothing whole is stored.
-    pub(super) fn from_part(
+    pub(super) fn by_part(
         &self,
         found: &Resource,
+        key: u64,
         asked: &Asked,
-        head: &Parts,
-        trail: &Trail,
+        call: &Call,
         scratch: &mut Vec<u8>,
     ) -> Option<Step> {
         let guard = &*self.guard;
+        let (head, trail) = (&*call.head, &*call.trail);
         let (fields, now) = (Fields(&head.headers), trail.now());
         let wish = wish(asked, &head.headers, trail, now);
         let (entry, gives) = found.variants.iter().find_map(|entry| {
@@ -56,6 +57,9 @@ impl Policy {
             return Some(Step::Unseen);
         }
         self.note(trail, Served::Fresh, None);
+        trail
+            .kept
+            .set(Some(known(&entry.head.facts, key, now, true)));
         let told = Told {
             hit: true,
             ttl: Some(entry.head.facts.ttl(now)),

@@ -45,7 +45,7 @@ pub struct Pump {
 type Rest = Rc<RefCell<Option<ResponseBody>>>;
 
 /// Reads `body` into the store. Gives back the body for the client whose call fetched it, and whether the answer is kept,
-/// or will be if it arrives whole.
+/// or will be if it arrives whole: of one whose length nobody knows that cannot be said.
 pub async fn start(pump: Pump, mut body: ResponseBody) -> (ResponseBody, bool) {
     let mut first = None;
     if !body.is_streaming() {
@@ -76,7 +76,7 @@ pub async fn start(pump: Pump, mut body: ResponseBody) -> (ResponseBody, bool) {
     };
     // A task of its own: a client that reads slowly or leaves holds up nobody else.
     tokio::task::spawn_local(pump.run(body, first, rest));
-    (ResponseBody::driven(reader), true)
+    (ResponseBody::driven(reader), length.is_some())
 }
 
 impl Pump {

@@ -89,6 +89,7 @@ impl<S: Fetches> Fetch<S> {
         }
         self.policy
             .note(&self.trail, Served::StaleIfError, Some(why));
+        self.know(&entry.head, true);
         guard.metrics.stale(why);
         // RFC 9211 section 2.1: a hit only where nothing was sent.
         let asked_upstream = self.trail.tries.get() > 0;
@@ -173,6 +174,7 @@ impl<S: Fetches> Fetch<S> {
         let now = times.received;
         if self.whom == For::Client {
             self.policy.note(&self.trail, Served::Revalidated, None);
+            self.know(&entry.head, is_kept);
         }
         let told = Told {
             forward: Some(self.work.forward),
@@ -248,7 +250,9 @@ impl<S: Fetches> Fetch<S> {
             room,
             length,
         };
+        let told = Arc::clone(&pump.head);
         let (body, is_kept) = pump::start(pump, body).await;
+        self.know(&told, is_kept);
         Ok(self.stored(parts, body, is_kept))
     }
 

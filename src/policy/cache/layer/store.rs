@@ -1,6 +1,5 @@
 //! What is kept, for the whole process: one budget of bytes, shared by all workers, kept over reloads.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hash::BuildHasherDefault;
 use std::hash::Hash;
@@ -14,7 +13,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use quick_cache::Equivalent;
-use quick_cache::Lifecycle;
 use quick_cache::OptionsBuilder;
 use quick_cache::UnitWeighter;
 use quick_cache::Weighter;
@@ -23,6 +21,11 @@ use quick_cache::sync::DefaultLifecycle;
 
 use crate::policy::cache::layer::entry::Entry;
 use crate::policy::cache::layer::fill::Register;
+use crate::policy::cache::layer::index::Evictions;
+use crate::policy::cache::layer::index::Index;
+use crate::policy::cache::layer::index::Pushed;
+use crate::policy::cache::layer::index::forget;
+use crate::policy::cache::layer::index::remember;
 
 /// Shards of the memory. An entry larger than a shard's share is not taken, so they are few and large.
 const SHARDS_MOST: u64 = 16;
@@ -48,7 +51,7 @@ const REFRESHES_MAX: u64 = 64;
 pub struct Key {
     hash: u64,
     /// The digest of its URL alone.
-    url: u64,
+    pub(super) url: u64,
     text: Arc<[u8]>,
 }
 
@@ -66,7 +69,7 @@ impl Key {
     }
 
     /// It is more than a URL.
-    fn is_special(&self) -> bool {
+    pub(super) fn is_special(&self) -> bool {
         self.hash != self.url
     }
 
@@ -151,7 +154,7 @@ impl Hasher for Made {
     }
 }
 
-type Passing = BuildHasherDefault<Made>;
+pub(super) type Passing = BuildHasherDefault<Made>;
 
 /// The entries of one key, the latest first.
 #[derive(Debug)]
@@ -174,50 +177,6 @@ struct ByBytes;
 impl Weighter<Key, Arc<Resource>> for ByBytes {
     fn weight(&self, key: &Key, resource: &Arc<Resource>) -> u64 {
         resource.weight + key.text.len() as u64 + 256
-    }
-}
-
-/// Keys that are more than a URL, by their URL's digest: whoever invalidates a URL invalidates it for all.
-type Index = Mutex<HashMap<u64, Vec<Key>, Passing>>;
-
-fn forget(index: &Index, key: &Key) {
-    let mut index = index.lock();
-    if let Some(keys) = index.get_mut(&key.url) {
-        keys.retain(|known| known != key);
-        if keys.is_empty() {
-            index.remove(&key.url);
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Evictions {
-    count: Arc<AtomicU64>,
-    index: Arc<Index>,
-}
-
-/// What an insertion pushed out; let go when the lock of the shard is free again.
-#[derive(Default)]
-struct Pushed(Vec<(Key, Arc<Resource>, Option<Arc<Index>>)>);
-
-impl Lifecycle<Key, Arc<Resource>> for Evictions {
-    type RequestState = Pushed;
-
-    fn on_evict(&self, pushed: &mut Pushed, key: Key, resource: Arc<Resource>) {
-        let count = resource.variants.len() as u64;
-        self.count.fetch_add(count, Ordering::Relaxed);
-        let index = key.is_special().then(|| Arc::clone(&self.index));
-        pushed.0.push((key, resource, index));
-    }
-}
-
-impl Drop for Pushed {
-    fn drop(&mut self) {
-        for (key, _, index) in &self.0 {
-            if let Some(index) = index {
-                forget(index, key);
-            }
-        }
     }
 }
 
@@ -276,10 +235,7 @@ impl Store {
             .estimated_items_capacity((memory / USUAL_WEIGHT) as usize)
             .build()
             .expect("all that must be set is set");
-        let lifecycle = Evictions {
-            count: Arc::clone(&evicted),
-            index: Arc::clone(&index),
-        };
+        let lifecycle = Evictions::new(&evicted, &index);
         let entries = Cache::with_options(options, ByBytes, Passing::default(), lifecycle);
         Arc::new(Self {
             entries,
@@ -423,14 +379,13 @@ impl Store {
             self.drop_key(&lookup);
             return true;
         }
+        let resource = Resource::of(variants);
         if key.is_special() {
-            let mut index = self.index.lock();
-            let keys = index.entry(key.url).or_default();
-            if !keys.contains(key) {
-                keys.push(key.clone());
-            }
+            remember(&self.index, key, &resource);
         }
-        self.entries.insert(key.clone(), Resource::of(variants));
+        let mut pushed = Pushed::by(key);
+        self.entries
+            .insert_with_lifecycle(key.clone(), resource, &mut pushed);
         true
     }
 
@@ -439,7 +394,7 @@ impl Store {
             return 0;
         };
         if key.is_special() {
-            forget(&self.index, &key);
+            forget(&self.index, &key, &resource);
         }
         resource.variants.len() as u64
     }
@@ -459,7 +414,7 @@ impl Store {
         let special = special.iter().flatten();
         self.drop_key(&plain)
             + special
-                .map(|key| self.drop_key(&key.as_lookup()))
+                .map(|(key, _)| self.drop_key(&key.as_lookup()))
                 .sum::<u64>()
     }
 
@@ -469,6 +424,8 @@ impl Store {
         self.whole.fetch_add(1, Ordering::AcqRel);
         // A change that was found in time just before that may not be done yet: it ends before its stripe can be locked.
         self.stripes.iter().for_each(|(_, lock)| drop(lock.lock()));
+        // The walk holds a shard for one entry at a time, and only against those who change it: no hit ever waits for a purge,
+        // however much is kept. A list of keys by tag would make a purge shorter and every answer that is kept longer.
         let named: Vec<Key> = self
             .entries
             .iter()

@@ -200,11 +200,25 @@ impl Bench {
     }
 
     pub fn begin(&self, request: Request<()>) -> <Cache<Upstream> as Service<Call>>::Future {
+        self.begin_on(request, &Rc::new(Trail::new(clock::now())))
+    }
+
+    /// A GET, and what is noted of it.
+    pub fn traced(&self, path: &str) -> (<Cache<Upstream> as Service<Call>>::Future, Rc<Trail>) {
+        let trail = Rc::new(Trail::new(clock::now()));
+        (self.begin_on(request("GET", path, &[]), &trail), trail)
+    }
+
+    fn begin_on(
+        &self,
+        request: Request<()>,
+        trail: &Rc<Trail>,
+    ) -> <Cache<Upstream> as Service<Call>>::Future {
         let (head, ()) = request.into_parts();
         self.cache.clone().call(Call {
             head: Box::new(head),
             body: RequestBody::Empty,
-            trail: Rc::new(Trail::new(clock::now())),
+            trail: Rc::clone(trail),
         })
     }
 

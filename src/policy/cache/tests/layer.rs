@@ -513,3 +513,60 @@ async fn a_route_without_a_cache_lets_go_what_its_neighbours_keep() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_trail_has_the_arithmetic_of_what_was_answered() {
+    locally(async {
+        let bench = Bench::new(Settings::default());
+        let aged = [("cache-control", "max-age=60"), ("age", "20")];
+        bench.upstream.answers(ok("a", &aged));
+        let (fetched, trail) = bench.traced("/");
+        read(fetched.await).await;
+        let first = trail.kept.get().expect("it may be kept");
+        assert_eq!(
+            (first.age, first.lifetime, first.source, first.stored),
+            (
+                Duration::from_secs(20),
+                Duration::from_secs(60),
+                "max-age",
+                true
+            )
+        );
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let (hit, trail) = bench.traced("/");
+        read(hit.await).await;
+        let second = trail.kept.get().expect("it is kept");
+        assert_eq!(
+            (second.key, second.age, second.is_fresh()),
+            (first.key, Duration::from_secs(30), true)
+        );
+        bench
+            .upstream
+            .answers(ok("b", &[("cache-control", "no-store")]));
+        let (passed, trail) = bench.traced("/other");
+        read(passed.await).await;
+        assert_eq!(trail.kept.get(), None);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_it_is_kept_is_not_said_before_it_is_certain() {
+    locally(async {
+        let bench = Bench::new(Settings::default());
+        for (length, certain) in [(Some(3), true), (None, false)] {
+            let (pen, body) = body_of(length);
+            bench.upstream.answers(with(body, 200, FRESH));
+            let path = format!("/{certain}");
+            let call = bench.send(&path);
+            pen.send(Ok(Bytes::from_static(b"abc")))
+                .await
+                .expect("read");
+            drop(pen);
+            let got = call.await.expect("no panic");
+            assert_eq!(got.told.contains("; stored"), certain, "{}", got.told);
+            assert!(bench.get(&path, &[]).await.told.contains("; hit"));
+        }
+    })
+    .await;
+}
