@@ -93,6 +93,14 @@ fn audit(proxy: &Proxy) -> Vec<Value> {
     parsed.filter(|line| line["target"] == "audit").collect()
 }
 
+/// So many lines, which come by a pipe of their own and not with the answer.
+async fn audited(proxy: &Proxy, count: usize) -> Vec<Value> {
+    until("the audit log's lines", || async {
+        Some(audit(proxy)).filter(|lines| lines.len() >= count)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn open_refuses_and_auto_lets_pass_again() {
     let (origin, _) = start_origin(200).await;
@@ -138,7 +146,7 @@ async fn open_refuses_and_auto_lets_pass_again() {
             1.0
         );
     }
-    let told = audit(&proxy);
+    let told = audited(&proxy, 2).await;
     assert_eq!(told.len(), 2, "{told:?}");
     let who = told[0]["who"].as_str().unwrap_or_default();
     assert!(who.starts_with("127.0.0.1:"), "{told:?}");
@@ -336,7 +344,7 @@ async fn a_reload_keeps_the_force_of_an_unchanged_breaker() {
     proxy.reload(&other).await;
     proxy.get("/").await.is(200);
     assert_eq!(proxy.sum(FORCED, &[]).await, 0.0);
-    let lines = audit(&proxy);
+    let lines = audited(&proxy, 2).await;
     assert_eq!(lines.len(), 2, "the order, and its end: {lines:?}");
     // Back to the old settings: what was dropped stays dropped.
     proxy.reload(&moved).await;
