@@ -6,12 +6,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use crate::path_cache::ALONE;
 use crate::path_cache::numbered;
 use crate::path_cache::shop;
 use crate::path_cache::told;
 use crate::support::call::Call;
 use crate::support::h2client;
 use crate::support::h2client::H2;
+use crate::support::h2origin::H2Act;
+use crate::support::h2origin::H2Origin;
 use crate::support::load::Load;
 use crate::support::names::log;
 use crate::support::origin::Act;
@@ -333,4 +336,40 @@ async fn those_who_wait_read_along_while_it_arrives() {
     let kept = H2::connect(proxy.outbound).await.call(kept).await;
     assert_eq!(kept.body.len(), 3000, "over HTTP/2 as well");
     assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_wait_for_one_another_too() {
+    const STREAMS: usize = 50;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = H2Origin::start(move |n, _| {
+        let answer = H2Act::Answer {
+            status: 200,
+            fields: vec![("cache-control", "max-age=600".to_owned())],
+            pieces: vec![format!("{n}").into(), "x".repeat(50_000).into()],
+            trailers: Vec::new(),
+        };
+        H2Act::Hold(held.clone(), Box::new(answer))
+    })
+    .await;
+    let settings = format!("{ALONE}cache: {{ collapse: 1m }}\ntimeout: {{ total: 1m }}\n");
+    let proxy = Setup::shop(&[origin.addr], &settings).start().await;
+    let client = H2::connect(proxy.outbound).await;
+    let calls = futures_util::future::join_all((0..STREAMS).map(|_| client.get("/cold")));
+    let (replies, ()) = tokio::join!(calls, async {
+        let all = STREAMS as f64;
+        proxy
+            .until_sum("outrider_requests_in_flight", &[], |sum| sum == all)
+            .await;
+        gate.open();
+    });
+    for reply in &replies {
+        assert_eq!((reply.status, reply.body.len()), (200, 50_001));
+        assert!(reply.body.starts_with(b"0x"), "all have the first answer");
+    }
+    assert_eq!(origin.requests(), 1);
+    let again = client.get("/cold").await;
+    let told = again.get("cache-status").unwrap_or_default().to_owned();
+    assert!(told.contains("; hit"), "{told}");
 }
