@@ -26,6 +26,7 @@ pub mod identity;
 
 pub mod connect;
 pub mod endpoint;
+pub mod shared;
 
 pub mod balance;
 pub mod policy;

@@ -12,11 +12,14 @@ mod caught;
 mod read;
 #[path = "architecture/rules.rs"]
 mod rules;
+#[path = "architecture/said.rs"]
+mod said;
 
 use std::path::Path;
 
 use read::{File, code, file, is_folder, list, read, walk};
 use rules::*;
+use said::{SINKS, said};
 
 fn hold(rule: &str, faults: &[String]) {
     assert!(

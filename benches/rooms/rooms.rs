@@ -53,6 +53,7 @@ pub const ALL: &[(&str, fn() -> Figure)] = &[
         let per = limit::config::Selector::Header(tenant);
         cost(move || limit(vec![per.clone()]), 1, terms)
     }),
+    ("limit of all pods", || cost(limit_of_all_pods, 1, terms)),
     ("bulkhead", || cost(|| bulkhead(None), 1, terms)),
     ("bulkhead found", || {
         cost(
@@ -191,24 +192,52 @@ fn cache(get: Option<Duration>) -> cache::CacheLayer {
     )))
 }
 
+/// A lease that the bench does not use up.
+fn limit_of_all_pods() -> limit::LimitLayer {
+    let guard = guard(limit::Settings {
+        scope: limit::config::Scope::Global(limit::machine::lease::Away::Local),
+        ..never_reached()
+    });
+    let now = clock::now();
+    let ask = guard.limiter.greet(now).expect("nothing was asked yet");
+    let grant = limit::machine::lease::Grant {
+        calls: u64::MAX / 2,
+        left: 0,
+        pods: 5,
+        next: 0,
+    };
+    guard.limiter.answered(&ask, Some(grant), now, 0.5);
+    limit::LimitLayer::new(Some(guard))
+}
+
 /// A limit that the bench does not reach.
 fn limit(per: Vec<limit::config::Selector>) -> limit::LimitLayer {
-    let telemetry = telemetry();
     let settings = limit::Settings {
+        per,
+        ..never_reached()
+    };
+    limit::LimitLayer::new(Some(guard(settings)))
+}
+
+fn never_reached() -> limit::Settings {
+    limit::Settings {
         rate: limit::config::Rate::per_second(1_000_000),
         burst: 1_000_000,
-        per,
         ..limit::Settings::default()
-    };
+    }
+}
+
+fn guard(settings: limit::Settings) -> limit::Guard {
+    let telemetry = telemetry();
     let (mode, headers) = (settings.mode, settings.headers);
     let keys = limit::metrics::keys(&telemetry, "u", "*");
     let metrics = limit::metrics::Metrics::new(&telemetry, "u", "*");
-    limit::LimitLayer::new(Some(limit::Guard {
+    limit::Guard {
         limiter: limit::Limiter::new("u", settings, keys, clock::now(), None),
         mode,
         headers,
         metrics: Arc::new(metrics),
-    }))
+    }
 }
 
 fn bulkhead(adaptive: Option<bulkhead::config::Adaptive>) -> bulkhead::BulkheadLayer {

@@ -56,6 +56,8 @@ pub struct Sources {
     pub inbound: Source,
     /// Where the token is that orders must carry; `None`: they are taken from this machine only.
     pub token: Box<dyn Fn() -> Option<TokenPlace> + Send + Sync>,
+    /// The Redis that pods share: whether it is there, and its nodes.
+    pub shared: Source,
     /// Does what an operator orders.
     pub obey: Obey,
 }

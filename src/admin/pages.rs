@@ -28,7 +28,7 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Every page and what it is for, in the order of the index.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 11] = [
     ("/live", "200 while the process runs"),
     ("/ready", "200 while requests are served, else 503 and why"),
     ("/metrics", "metrics in the OpenMetrics text format"),
@@ -41,6 +41,7 @@ const PAGES: [(&str, &str); 10] = [
         "calls that failed, were slow or were drawn: [?id=] [&upstream=] [&reason=] [&failed] [&after=] [&limit=]",
     ),
     ("/inbound", "who may call the application, and over what"),
+    ("/shared", "the Redis that pods share, and its nodes"),
     ("/", "this list"),
 ];
 
@@ -139,6 +140,7 @@ fn page(state: &AdminState, asked: &Asked<'_>) -> Page {
         },
         "/inbound" => json_page(StatusCode::OK, (state.sources.inbound)()),
         "/cache" => json_page(StatusCode::OK, (state.sources.cache)()),
+        "/shared" => json_page(StatusCode::OK, (state.sources.shared)()),
         _ => respond(
             StatusCode::OK,
             TEXT_TYPE,

@@ -36,6 +36,7 @@ use crate::policy::limit;
 use crate::policy::overload;
 use crate::policy::retry;
 use crate::redact::always as mask;
+use crate::shared;
 use crate::telemetry::BuildInfo;
 
 const BUILD: BuildInfo = BuildInfo {
@@ -88,6 +89,7 @@ fn admin() -> Admin {
             cache: Box::new(|| json!({ "entries": 7 })),
             inbound: Box::new(|| json!({ "mode": "strict" })),
             token: Box::new(|| None),
+            shared: Box::new(|| json!({ "state": "off" })),
             obey: Box::new(|order, _| match order {
                 Order::Breaker { upstream, .. } if upstream == "nobody" => Err(Declined::new(
                     http::StatusCode::NOT_FOUND,
@@ -439,6 +441,7 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = retry::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = breaker::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = overload::metrics::Metrics::new(&telemetry, 1);
+    shared::metrics::register(&telemetry);
     let _ = bulkhead::metrics::Metrics::new(&telemetry, "pay", "*");
     let _ = balance::metrics::Metrics::new(&telemetry, "pay");
     let _ = eject::metrics::Metrics::new(&telemetry, "pay");
@@ -451,6 +454,8 @@ fn all_families() -> BTreeMap<&'static str, Vec<&'static str>> {
     let _ = authorise::metrics::Metrics::new(&telemetry, 1);
     let _ = telemetry.inbound("8080", "mtls");
     let _ = telemetry.handshakes();
+    let _ = limit::metrics::Asks::new(&telemetry, "pay", "*");
+    let _ = shared::roll::Metrics::new(&telemetry);
     telemetry.families().into_iter().collect()
 }
 

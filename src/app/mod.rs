@@ -6,12 +6,14 @@
 mod credentials;
 mod door;
 mod faults;
+mod fleet;
 mod found;
 mod identity;
 mod inbound;
 mod kept;
 mod memory;
 mod orders;
+mod pages;
 mod probes;
 mod refusal;
 mod reload;
@@ -271,7 +273,7 @@ pub fn launch(loaded: config::Loaded, options: Options) -> Result<Running, Start
         .map_err(StartError::system("the access log"))?;
     let drain = Drain::default();
     let mut crew = Crew::start(workers, &shared, &log, &drain)?;
-    let state = admin_state(&shared);
+    let state = pages::admin_state(&shared);
     let (outbound, explicit) = (first(&sockets.outbound), first(&sockets.explicit));
     let (inbound, admin_at) = (first(&sockets.inbound), first(&sockets.admin));
     let admin = admin::start(sockets.admin, Arc::clone(&state))
@@ -400,47 +402,6 @@ fn keep_gauges(shared: &Arc<Shared>) {
     }));
 }
 
-fn admin_state(shared: &Arc<Shared>) -> Arc<AdminState> {
-    let [
-        of_config,
-        of_upstreams,
-        of_faults,
-        of_cache,
-        of_inbound,
-        of_token,
-        of_orders,
-    ] = [(); 7].map(|()| Arc::clone(shared));
-    AdminState::new(
-        Arc::clone(&shared.telemetry),
-        admin::Sources {
-            config: Box::new(move || reload::describe(&of_config)),
-            upstreams: Box::new(move || {
-                let (now, tree) = (clock::now(), of_upstreams.tree.load());
-                let mut all = Vec::new();
-                tree.each(|live| all.push(live.describe(&tree.faults, &tree.credentials, now)));
-                serde_json::Value::Array(all)
-            }),
-            faults: Box::new(move || of_faults.tree.load().faults.describe()),
-            cache: Box::new(move || kept::describe(&of_cache)),
-            inbound: Box::new(move || {
-                let tree = of_inbound.tree.load();
-                let inbound = tree.inbound.as_ref();
-                inbound.map_or(serde_json::Value::Null, |inbound| {
-                    inbound.describe(of_inbound.identity.current(), clock::now())
-                })
-            }),
-            token: Box::new(move || {
-                let tree = of_token.tree.load();
-                tree.policy.admin_token.as_ref().map(|place| match place {
-                    config::SecretPlace::File(path) => admin::TokenPlace::File(path.clone()),
-                    config::SecretPlace::Env(name) => admin::TokenPlace::Env(name.clone()),
-                })
-            }),
-            obey: Box::new(move |order, who| orders::obey(&of_orders, order, who)),
-        },
-    )
-}
-
 /// The worker threads.
 struct Crew {
     senders: Vec<mpsc::Sender<listen::Accepted>>,
@@ -519,6 +480,9 @@ impl Control {
             .flat_map(|(door, listeners)| listeners.into_iter().map(move |l| (door, l)))
             .filter_map(|(door, listener)| self.accept(door, listener))
             .collect();
+        let mut rolls = fleet::Rolls::new(&self.shared);
+        rolls.warm().await;
+        let rolls = tokio::spawn(rolls.keep());
         self.state.set_ready();
         let policy = &self.shared.tree.load().policy.revision.clone();
         tracing::info!(revision = %policy, workers = self.crew.threads.len(), "ready");
@@ -538,6 +502,7 @@ impl Control {
                 _ = sweep.tick() => self.shared.tree.load().sweep(),
             }
         }
+        rolls.abort();
         tracing::info!(open = self.dealer.open(), "draining");
         self.state.set_draining();
         for task in accepting {

@@ -10,12 +10,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
+use crate::app::fleet::Fleet;
 use crate::app::inbound::Inbound;
 use crate::app::orders::Forces;
 use crate::app::upstream::Live;
+use crate::app::upstream::Means;
 use crate::clock;
 use crate::config::Endpoints;
 use crate::config::Policy;
@@ -28,6 +32,7 @@ use crate::http::Reason;
 use crate::identity::Current;
 use crate::policy::cache::Store;
 use crate::route::machine::Pattern;
+use crate::shared;
 use crate::telemetry::Telemetry;
 
 /// Destinations that may be alive at once through globs and unmatched traffic. More are turned away until old ones are
@@ -54,6 +59,17 @@ pub enum Destination {
     Dialled(SocketAddr),
 }
 
+impl Destination {
+    /// The address, where the application has chosen it.
+    #[must_use]
+    pub fn dialled(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Dialled(address) => Some(*address),
+            Self::Listed | Self::Name(..) => None,
+        }
+    }
+}
+
 /// A policy and the upstreams that came to life under it.
 pub struct Tree {
     /// Never given twice in one process, so that a worker sees at a glance that its copy is old.
@@ -73,6 +89,10 @@ pub struct Tree {
     pub store: Option<Arc<Store>>,
     /// The listener in front of the application; `None` is off.
     pub inbound: Option<Arc<Inbound>>,
+    /// The Redis that pods share, kept over reloads that do not change how it is reached; `None` is off.
+    pub shared: Option<Arc<shared::Owner>>,
+    /// This pod among the others; the same for all trees of a process.
+    pub fleet: Arc<Fleet>,
     telemetry: Arc<Telemetry>,
     resolver: Arc<Resolver>,
     identity: Arc<Current>,
@@ -114,6 +134,12 @@ impl Tree {
             let before = before.and_then(|before| before.inbound.as_deref());
             Inbound::new(inbound, telemetry, before)
         });
+        let shared = connect(&policy, telemetry, around.resolver, before);
+        let fleet = before.map_or_else(
+            || Fleet::new(around.resolver.runtime()),
+            |before| Arc::clone(&before.fleet),
+        );
+        fleet.reach(shared.as_ref().map(|shared| shared.client()));
         let tree = Self {
             faults,
             credentials,
@@ -123,6 +149,8 @@ impl Tree {
             order,
             live: DashMap::new(),
             store,
+            shared,
+            fleet,
             forces: before.map_or_else(Arc::default, |before| Arc::clone(&before.forces)),
             telemetry: Arc::clone(telemetry),
             resolver: Arc::clone(around.resolver),
@@ -203,18 +231,17 @@ impl Tree {
 
     fn wake(&self, key: &Key, before: Option<&Live>) -> Arc<Live> {
         let policy: Option<&Upstream> = key.upstream.map(|place| &self.policy.upstreams[place]);
-        let live = Live::new(
-            key.clone(),
-            policy,
-            &self.policy,
-            &Around {
+        let means = Means {
+            policy: &self.policy,
+            around: &Around {
                 telemetry: &self.telemetry,
                 resolver: &self.resolver,
                 identity: &self.identity,
             },
-            self.store.as_ref(),
-            before,
-        );
+            store: self.store.as_ref(),
+            fleet: &self.fleet,
+        };
+        let live = Live::new(key.clone(), policy, &means, before);
         self.forces.apply(&live, clock::now());
         live
     }
@@ -277,6 +304,16 @@ impl Tree {
         });
     }
 
+    /// The page `/shared`.
+    #[must_use]
+    pub fn describe_shared(&self) -> Value {
+        let shared = self.shared.as_ref();
+        shared.map_or_else(
+            || json!({ "state": "off" }),
+            |shared| shared.client().describe(),
+        )
+    }
+
     /// Every live upstream.
     pub fn each(&self, mut f: impl FnMut(&Arc<Live>)) {
         for live in &self.live {
@@ -298,6 +335,31 @@ fn store(policy: &Policy, before: Option<&Tree>) -> Option<Arc<Store>> {
     };
     let has_cache = policy.fallback.cache.is_some() || policy.upstreams.iter().any(of);
     has_cache.then(|| Store::new(memory))
+}
+
+/// The client there is, if it would be made the same again.
+fn connect(
+    policy: &Policy,
+    telemetry: &Telemetry,
+    resolver: &Resolver,
+    before: Option<&Tree>,
+) -> Option<Arc<shared::Owner>> {
+    let settings = policy.redis.as_ref()?;
+    let same = before.and_then(|before| {
+        let is_same = before.policy.service == policy.service;
+        let shared = before.shared.as_ref().filter(|_| is_same)?;
+        (shared.client().settings() == settings).then(|| Arc::clone(shared))
+    });
+    let anew = || {
+        let handle = resolver.runtime();
+        Arc::new(shared::Client::start(
+            settings.clone(),
+            &policy.service,
+            handle,
+            telemetry,
+        ))
+    };
+    Some(same.unwrap_or_else(anew))
 }
 
 /// The destination that the policy of an upstream names by itself, whoever calls.

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::app::credentials::Credentials;
 use crate::app::faults::Faults;
+use crate::app::fleet::Fleet;
 use crate::app::found;
 use crate::app::orders::breaker_name;
 use crate::app::probes;
@@ -107,17 +108,34 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
 }
 
+/// What an upstream is brought to life with.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// The whole policy.
+    pub policy: &'a Policy,
+    /// What the tree finds around it.
+    pub around: &'a Around<'a>,
+    /// What is kept of answers.
+    pub store: Option<&'a Arc<cache::Store>>,
+    /// The other pods.
+    pub fleet: &'a Arc<Fleet>,
+}
+
 impl Live {
     /// Brings an upstream to life, with what `before` has of the same settings.
     #[must_use]
     pub fn new(
         key: Key,
         upstream: Option<&config::Upstream>,
-        policy: &Policy,
-        around: &Around<'_>,
-        store: Option<&Arc<cache::Store>>,
+        means: &Means<'_>,
         before: Option<&Live>,
     ) -> Arc<Self> {
+        let Means {
+            policy,
+            around,
+            store,
+            fleet,
+        } = *means;
         let (telemetry, resolver) = (around.telemetry, around.resolver);
         let name = upstream.map_or(telemetry::UNMATCHED, |upstream| &upstream.name);
         let metrics = telemetry.upstream(name);
@@ -151,10 +169,8 @@ impl Live {
             name,
             telemetry,
             store,
-            dialled: match &key.destination {
-                Destination::Dialled(address) => Some(*address),
-                Destination::Listed | Destination::Name(..) => None,
-            },
+            fleet,
+            dialled: key.destination.dialled(),
             before,
         }
         .all(upstream, &policy.fallback);
@@ -360,6 +376,7 @@ struct Routes<'a> {
     name: &'a str,
     telemetry: &'a Arc<Telemetry>,
     store: Option<&'a Arc<cache::Store>>,
+    fleet: &'a Arc<Fleet>,
     /// Where its calls go whatever their host says.
     dialled: Option<SocketAddr>,
     before: Option<&'a Live>,
@@ -516,7 +533,12 @@ impl Routes<'_> {
         };
         let keys = limit::metrics::keys(self.telemetry, self.name, route);
         let old = old.map(|old| &**old);
-        Limiter::new(&name, settings.clone(), keys, clock::now(), old)
+        let limiter = Limiter::new(&name, settings.clone(), keys, clock::now(), old);
+        if limiter.is_shared() {
+            let asks = limit::metrics::Asks::new(self.telemetry, self.name, route);
+            self.fleet.serve(&limiter, asks);
+        }
+        limiter
     }
 
     fn budget(&self, route: &str, retry: &retry::Settings) -> Arc<Budget> {

@@ -233,6 +233,14 @@ codes! {
     IDLE_INBOUND = "OR161", Warn, "inbound without its listener";
     /// A rule that no request meets.
     IDLE_RULE = "OR162", Warn, "rule that no request can meet";
+    /// The password of Redis is sent in the clear.
+    CLEAR_PASSWORD = "OR090", Warn, "password sent in the clear";
+    /// What pods are to share, and no Redis to share it in.
+    NEEDS_REDIS = "OR091", Error, "shared state without Redis";
+    /// A limit of all pods does not say what happens while they cannot count together.
+    AWAY_UNSAID = "OR092", Warn, "global limit without a rule for Redis being away";
+    /// A rule for Redis being away, where nothing is asked of it.
+    IDLE_AWAY = "OR093", Warn, "rule for Redis being away that never applies";
 }
 
 /// A file as faults show it.

@@ -45,6 +45,7 @@ use crate::policy::overload;
 use crate::policy::retry::config as retry;
 use crate::redact;
 use crate::route::machine::Matcher;
+use crate::shared;
 use crate::telemetry::story;
 
 pub(super) use identity::identity;
@@ -97,6 +98,7 @@ pub(crate) fn policy(
             .and_then(|telemetry| telemetry.block("redact"))
             .map(redact::Settings::lift),
         audit: built.root.block("audit").map(audit::Settings::lift),
+        redis: built.root.block("redis").map(shared::Settings::lift),
         access_log: built
             .root
             .block("telemetry")

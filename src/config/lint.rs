@@ -4,11 +4,13 @@ mod balance;
 mod bulkhead;
 mod cache;
 mod credential;
+mod eject;
 mod fault;
 mod health;
 mod hedge;
 mod inbound;
 mod limit;
+mod redis;
 mod tls;
 
 use std::collections::HashSet;
@@ -67,10 +69,12 @@ pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     inbound::run(&built.root, sink);
     hops(&built.root, sink);
     policy(&built.fallback, sink);
-    ejection(&built.fallback, sink);
+    eject::run(&built.fallback, sink);
     balance::run(built, around, sink);
     cache::run(built, sink);
     tls::run(built, around, sink);
+    redis::run(built, sink);
+    limit::run(built, sink);
     for upstream in &built.upstreams {
         self::upstream(upstream, sink);
     }
@@ -189,7 +193,7 @@ fn upstream(upstream: &BuiltUpstream, sink: &mut Sink) {
             reachable(&route.name, route.at, sink);
         }
     }
-    ejection(&upstream.merged, sink);
+    eject::run(&upstream.merged, sink);
     health::lint(upstream, tcp, sink);
     twice(&upstream.merged, sink);
 }
@@ -558,45 +562,6 @@ fn breaker(block: &Merged, deadline: &deadline::Settings, by: Option<&Origin>, s
             at,
             message,
             Some("use less than the timeout".to_owned()),
-        );
-    }
-}
-
-fn ejection(merged: &Merged, sink: &mut Sink) {
-    let Some(block) = merged.block("eject") else {
-        return;
-    };
-    let share = block.share("max_share").unwrap_or_default();
-    if let (Some(at), true) = (block.place("max_share"), share >= 1.0) {
-        let message = "all endpoints but the last may be out at once, and that one then takes all the traffic";
-        sink.add(
-            code::EMPTY_POOL,
-            at,
-            message,
-            Some("50% keeps half of them".to_owned()),
-        );
-    }
-    if let (Some(at), true) = (block.place("max_share"), share <= 0.0) {
-        sink.add(
-            code::IDLE_EJECT,
-            at,
-            "`max_share: 0%` ejects nothing",
-            Some("`eject: off` says so".to_owned()),
-        );
-    }
-    if block.count("consecutive").is_none()
-        && block.share("failures").is_none()
-        && block.word("slow").is_none()
-        && let Some(at) = block
-            .place("failures")
-            .or_else(|| block.place("consecutive"))
-    {
-        let message = "nothing ejects: `failures`, `consecutive` and `slow` are all off";
-        sink.add(
-            code::IDLE_EJECT,
-            at,
-            message,
-            Some("`eject: off` says so".to_owned()),
         );
     }
 }

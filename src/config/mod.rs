@@ -51,6 +51,7 @@ use crate::policy::retry::config as retry;
 use crate::redact;
 use crate::route::machine::Matcher;
 use crate::route::machine::Pattern;
+use crate::shared;
 use crate::telemetry::story;
 
 pub use chain::Chain;
@@ -110,6 +111,8 @@ pub struct Policy {
     pub redact: Option<redact::Settings>,
     /// The record of what was done; `None` is off.
     pub audit: Option<audit::Settings>,
+    /// The Redis that holds what pods share; `None` is off.
+    pub redis: Option<shared::Settings>,
     /// Whether one JSON line a request is written (`telemetry.log`).
     pub access_log: bool,
     /// Sixteen hex digits naming the source text; equal text gives an equal revision on every machine.

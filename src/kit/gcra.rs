@@ -88,6 +88,17 @@ impl Quota {
         }
     }
 
+    /// One of `parts` equal parts of it: as many times slower, and a bucket as many times smaller, but never without room for
+    /// one call.
+    #[must_use]
+    pub fn part(&self, parts: u64) -> Self {
+        let parts = parts.max(1);
+        Self {
+            step: self.step.saturating_mul(parts),
+            burst: (self.burst / parts).max(1),
+        }
+    }
+
     /// A bucket of which `calls` have just been used.
     #[must_use]
     pub fn used(&self, calls: u64, now: u64) -> u64 {

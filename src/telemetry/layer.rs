@@ -363,12 +363,12 @@ impl Record {
             number: 0,
             kind,
             names: memory.names.clone(),
-            request_id: trail.request_id.borrow().clone(),
+            request_id: trail.request_id.borrow().as_ref().and_then(own),
             trace: trail.trace.get(),
             began: trail.began,
             peer: trail.peer.get(),
             method: self.method.clone(),
-            host: self.host.clone(),
+            host: self.host.as_ref().and_then(own),
             path: self.path.as_ref().map_or("", PathAndQuery::path).into(),
             protocol: protocol(self.version),
             status: self.status,
@@ -431,6 +431,11 @@ impl Drop for Record {
         };
         self.tell(now);
     }
+}
+
+/// A copy with memory of its own: the value is a piece of a whole read buffer, which a story would hold on to.
+fn own(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
 }
 
 fn protocol(version: Version) -> &'static str {

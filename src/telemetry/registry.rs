@@ -130,6 +130,11 @@ impl<M: Metric, const N: usize> Family<M, N> {
             .clone()
     }
 
+    /// Forgets every series whose label values are not to be kept: for labels that name what comes and goes by itself.
+    pub fn retain(&self, keep: impl Fn(&[Box<str>; N]) -> bool) {
+        self.0.series.write().retain(|values, _| keep(values));
+    }
+
     /// How many series there are.
     #[must_use]
     pub fn len(&self) -> usize {

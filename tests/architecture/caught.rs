@@ -2,6 +2,7 @@
 
 use crate::read::{code, file};
 use crate::rules::*;
+use crate::said::said;
 
 #[track_caller]
 fn caught(faults: &[String], wanted: &[&str]) {

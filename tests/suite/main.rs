@@ -57,5 +57,6 @@ mod path_seen;
 mod path_stream;
 mod path_timeout;
 mod path_tunnel;
+mod shared;
 mod sim;
 mod support_works;

@@ -165,6 +165,19 @@ http {{
         self.dir.path().join("data")
     }
 
+    /// Whether it was started and not ended since.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Ends it at once and in the middle of whatever it does, and waits until it has ended.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     /// Sends a signal by number of process.
     pub fn signal(&self, name: &str) {
         let Some(child) = &self.child else { return };

@@ -63,8 +63,13 @@ pub static LIMIT: Table = Table {
             "scope",
             Kind::Words(&["pod", "global"]),
             "pod",
-            "Counted here, or in Redis by all pods.",
-        )
-        .later(&["pod"]),
+            "Counted here, or by all pods of this service together, in the policy's `redis`.",
+        ),
+        Key::new(
+            "away",
+            Kind::Words(&["local", "allow", "deny"]),
+            "local",
+            "With `scope: global`, while Redis cannot be asked: each pod counts its part by itself, every call passes, or none does.",
+        ),
     ],
 };

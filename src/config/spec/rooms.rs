@@ -226,6 +226,12 @@ pub static BREAKER: Table = Table {
             "upstream",
             "Whether the routes share one breaker. A route that changes its settings always has its own.",
         ),
+        Key::new(
+            "fleet",
+            Kind::Or(&[Kind::Off, Kind::Words(&["hints"])]),
+            "hints",
+            "Where the policy has `redis`: pods that have it open make the others open it by fewer calls of their own, and probe in turns.",
+        ),
     ],
 };
 

@@ -9,9 +9,9 @@ use super::checks;
 use super::hops;
 use super::identity;
 use super::inbound;
-use super::later;
 use super::overload;
 use super::redact;
+use super::redis;
 use super::upstream;
 
 /// The only `apiVersion` this program reads.
@@ -110,11 +110,10 @@ pub static ROOT: Table = Table {
         ),
         Key::new(
             "redis",
-            Kind::Block(&later::REDIS),
+            Kind::Block(&redis::REDIS),
             "",
-            "The Redis Cluster that holds shared state.",
-        )
-        .later(&[]),
+            "The Redis, a cluster or a single one, that holds what the pods of this service share.",
+        ),
         Key::new(
             "identity",
             Kind::Block(&identity::IDENTITY),

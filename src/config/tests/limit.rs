@@ -8,8 +8,10 @@ use super::places;
 use crate::kit::mode::Mode;
 use crate::policy::limit::config::Headers;
 use crate::policy::limit::config::Rate;
+use crate::policy::limit::config::Scope;
 use crate::policy::limit::config::Selector;
 use crate::policy::limit::config::Settings;
+use crate::policy::limit::machine::lease::Away;
 
 fn base(limit: &str) -> Settings {
     let text = format!("upstream: a.b\nlimit: {limit}\n");
@@ -66,10 +68,38 @@ fn everything_written_arrives() {
         per: vec![Selector::Method, Selector::Header(user)],
         keys: 5,
         headers: Headers::All,
+        scope: Scope::Pod,
         own: false,
     };
     assert_eq!(base(text), meant);
     assert_eq!(base("{ rps: 3, per: path }").per, [Selector::Path]);
+}
+
+#[test]
+fn who_counts_together_and_what_holds_without_redis() {
+    let scope = |limit: &str| {
+        let text = format!("upstream: a.b\nlimit: {limit}\nredis: [\"localhost:6379\"]\n");
+        let policy = good(&text).policy;
+        policy.upstreams[0]
+            .base
+            .limit
+            .clone()
+            .expect("it is on")
+            .scope
+    };
+    assert_eq!(scope("{ rps: 3 }"), Scope::Pod);
+    for (word, away) in [
+        ("local", Away::Local),
+        ("allow", Away::Allow),
+        ("deny", Away::Deny),
+    ] {
+        let limit = format!("{{ rps: 3, scope: global, away: {word} }}");
+        assert_eq!(scope(&limit), Scope::Global(away));
+    }
+    let unsaid = "{ rps: 3, scope: global }";
+    let text = format!("upstream: a.b\nlimit: {unsaid}\nredis: [\"localhost:6379\"]\n");
+    assert_eq!(places(&text), ["2:25 OR092"]);
+    assert_eq!(scope(unsaid), Scope::Global(Away::Local));
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub struct Settings {
     pub probes: u32,
     /// Whether the routes of an upstream share one breaker. Default: upstream.
     pub scope: Scope,
+    /// Whether pods of this service tell one another, by way of the policy's `redis`, that it is open: a quorum of them makes
+    /// the others open it by fewer of their own calls, and the fleet probes as one. Without effect where there is no `redis`.
+    /// Default: hints, for all that it can do is to make a pod look sooner, and to have fewer probes sent.
+    pub fleet: bool,
 }
 
 impl Default for Settings {
@@ -52,6 +56,7 @@ impl Default for Settings {
             open_max: Duration::from_secs(60),
             probes: 3,
             scope: Scope::Upstream,
+            fleet: true,
         }
     }
 }
@@ -77,6 +82,7 @@ impl Settings {
                 Some("route") => Scope::Route,
                 _ => Scope::Upstream,
             },
+            fleet: block.word("fleet") == Some("hints"),
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::policy::breaker::machine::Refusal;
 use crate::policy::breaker::machine::State;
 use crate::policy::breaker::machine::Ticket;
 use crate::policy::breaker::machine::Transition;
+use crate::policy::breaker::machine::fleet::Advice;
 use crate::policy::breaker::metrics::Metrics;
 use crate::rng;
 
@@ -134,6 +135,7 @@ impl Breaker {
         let machine = self.machine.lock();
         let (calls, failures, slow) = machine.counts(now);
         let open_for = machine.open_left(now);
+        let advised = machine.advised(now);
         let forced = machine
             .forced_left(now)
             .zip(force)
@@ -145,14 +147,29 @@ impl Breaker {
             "slow": slow,
             "open_for_ms": open_for.map(millis),
             "forced": forced,
+            "suspicious": advised.suspicious,
+            "probes_elsewhere": advised.probes_elsewhere,
         })
+    }
+
+    /// Whether an operator holds it.
+    #[must_use]
+    pub fn is_forced(&self, now: Instant) -> bool {
+        self.machine.lock().forced_left(now).is_some()
+    }
+
+    /// Hears what the fleet says of it, which holds until `until`.
+    pub fn advise(&self, advice: Advice, until: Instant) {
+        self.machine.lock().advise(advice, until);
     }
 
     /// Brings the gauge up to date: an open breaker whose time is up changes state only when it is asked.
     pub fn refresh(&self, now: Instant) {
         let machine = self.machine.lock();
         let (state, forced) = (machine.state(now), machine.forced_left(now));
+        let advised = machine.advised(now);
         drop(machine);
+        self.metrics.set_suspicious(advised.suspicious);
         self.metrics.set_state(state);
         self.metrics.set_forced(forced.is_some());
     }

@@ -5,11 +5,13 @@
 //! | Closed | admit | | Closed | a ticket |
 //! | Closed | success or failure | nothing reached | Closed | counted |
 //! | Closed | success or failure | `min_calls` in the window, and the failed share reaches `failures` | Open | cause `failure_rate` |
+//! | Closed | success or failure | the fleet is suspicious: fewer calls in the window, and a share reached | Open | the same causes |
 //! | Closed | success or failure | `min_calls` in the window, and the slow share reaches `slow.share` | Open | cause `slow_rate` |
 //! | Closed | failure | the run reaches `consecutive` | Open | cause `consecutive` |
 //! | Closed | abandoned | | Closed | not counted |
 //! | Open | admit | the open time has not passed | Open | refused, with the time left |
 //! | Open | admit | the open time has passed | HalfOpen | cause `open_elapsed`; a ticket for the first probe |
+//! | Open | admit | the open time has passed, but other pods probe, and that for less than `open_max` | Open | refused, until they may be done |
 //! | HalfOpen | admit | passed and leased probes are fewer than `probes` | HalfOpen | a ticket for a probe, leased |
 //! | HalfOpen | admit | no probe is free | HalfOpen | refused, until the first lease ends |
 //! | HalfOpen | success | fewer than `probes` have passed | HalfOpen | the probe has passed |
@@ -33,16 +35,32 @@
 //! The n-th time open in a row lasts `open` doubled n-1 times, at most `open_max`, times a random factor between 0.5 and
 //! 1.5. Tickets are leased since what holds one may vanish without a word; a lease lasts `open`, at least 1s and at most
 //! 30s, so that a lost probe delays closing by no more than one short opening would.
+//!
+//! What other pods say ([`fleet`]) never moves it: it is [`Machine::advise`]d, for a time. A suspicious circuit is judged by a
+//! quarter of `min_calls`, at least [`SUSPECT_CALLS`], and still by its own calls alone; and where it would probe, it leaves
+//! that to the pods whose turn it is.
+
+pub mod fleet;
+#[cfg(test)]
+mod invariants;
+mod judge;
 
 use std::time::Duration;
 use std::time::Instant;
 
+pub use judge::open_time;
+
+use self::fleet::Advice;
+use self::judge::reaches;
+use self::judge::tripped;
 use super::config::Settings;
-use crate::kit::backoff::doubled;
 use crate::kit::window::Window;
 
 /// The shortest lease of a probe: a lower `open` must not free the probe of a call that is merely normal.
 pub const LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// The least calls that a suspicious circuit is judged by, unless `min_calls` is less: below that, chance does it.
+pub const SUSPECT_CALLS: u32 = 5;
 
 /// The longest lease of a probe.
 pub const LEASE_MAX: Duration = Duration::from_secs(30);
@@ -143,6 +161,9 @@ pub struct Machine {
     phase: Phase,
     // Times open since it was last closed.
     opened: u32,
+    // Until when other pods make it suspicious, and until when they probe in its place.
+    suspicious: Option<Instant>,
+    elsewhere: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -189,6 +210,27 @@ impl Machine {
             era: 0,
             phase,
             opened: 0,
+            suspicious: None,
+            elsewhere: None,
+        }
+    }
+
+    /// Hears what the fleet says, which holds until `until`. A suspicion holds that long even where the next advice is without
+    /// it; that others probe is over as soon as they do not.
+    pub fn advise(&mut self, advice: Advice, until: Instant) {
+        if advice.suspicious {
+            self.suspicious = Some(until);
+        }
+        self.elsewhere = advice.probes_elsewhere.then_some(until);
+    }
+
+    /// What it was advised of, if that still holds.
+    #[must_use]
+    pub fn advised(&self, now: Instant) -> Advice {
+        let holds = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        Advice {
+            suspicious: holds(self.suspicious),
+            probes_elsewhere: holds(self.elsewhere),
         }
     }
 
@@ -198,6 +240,9 @@ impl Machine {
             Phase::Closed { .. } => (Ok(self.ticket()), None),
             Phase::Open { since, length } => {
                 if let Some(left) = left(since, *length, now) {
+                    return (Err(refusal(left, false)), None);
+                }
+                if let Some(left) = self.waits_for_others(now) {
                     return (Err(refusal(left, false)), None);
                 }
                 let transition = self.half_open();
@@ -280,7 +325,11 @@ impl Machine {
     #[must_use]
     pub fn state(&self, now: Instant) -> State {
         match &self.phase {
-            Phase::Open { .. } if self.open_left(now).is_none() => State::HalfOpen,
+            Phase::Open { .. }
+                if self.open_left(now).is_none() && self.waits_for_others(now).is_none() =>
+            {
+                State::HalfOpen
+            }
             Phase::Forced { .. } if self.forced_left(now).is_none() => State::Closed,
             _ => self.standing(),
         }
@@ -332,6 +381,18 @@ impl Machine {
     fn is_slow(&self, latency: Duration) -> bool {
         let slow = self.settings.slow.as_ref();
         slow.is_some_and(|slow| latency > slow.over)
+    }
+
+    // An open circuit whose time has passed leaves the probes to other pods, for a while: they may have no calls to probe with.
+    fn waits_for_others(&self, now: Instant) -> Option<Duration> {
+        let Phase::Open { since, length } = &self.phase else {
+            return None;
+        };
+        let until = self.elsewhere.filter(|until| now < *until)?;
+        let waited = now
+            .saturating_duration_since(*since)
+            .saturating_sub(*length);
+        (waited < self.settings.open_max).then(|| until.saturating_duration_since(now))
     }
 
     fn admit_probe(&mut self, now: Instant) -> Result<Ticket, Refusal> {
@@ -394,7 +455,13 @@ impl Machine {
         let run = run?;
         *run = if failed { run.saturating_add(1) } else { 0 };
         let totals = counts.totals(now);
-        let (cause, failures, calls) = tripped(&self.settings, totals, *run)?;
+        let run = *run;
+        let least = if self.advised(now).suspicious {
+            fleet::suspect_calls(self.settings.min_calls)
+        } else {
+            self.settings.min_calls
+        };
+        let (cause, failures, calls) = tripped(&self.settings, least, totals, run)?;
         Some(self.open(cause, (failures, calls), now, draw))
     }
 
@@ -487,46 +554,6 @@ impl Machine {
     fn probes(&self) -> u32 {
         self.settings.probes.max(1)
     }
-
-    #[cfg(test)]
-    pub(super) fn check_invariants(&self, now: Instant) {
-        match &self.phase {
-            Phase::Closed { counts, run } => {
-                counts.check_invariants();
-                assert_eq!(self.opened, 0, "closed, but the open time is not reset");
-                let reached = self.settings.consecutive.is_some_and(|n| *run >= n.max(1));
-                assert!(!reached, "a run of {run} left it closed");
-            }
-            Phase::Open { length, .. } => {
-                assert!(self.opened > 0, "open without having opened");
-                let most = self.settings.open_max.mul_f64(1.5);
-                assert!(*length <= most, "open for {length:?}");
-                assert!(self.open_left(now).is_none_or(|left| left <= most));
-            }
-            Phase::HalfOpen {
-                leases,
-                passed,
-                slow,
-                granted,
-            } => {
-                assert!(self.opened > 0, "half-open without having opened");
-                assert!(
-                    *passed < self.probes(),
-                    "enough probes passed, yet half-open"
-                );
-                assert!(
-                    leases.len() <= self.probes() as usize,
-                    "too many probes at once"
-                );
-                assert!(slow <= passed);
-                assert!(u64::from(*passed) + leases.len() as u64 <= *granted);
-            }
-            Phase::Forced { counts, length, .. } => {
-                counts.check_invariants();
-                assert!(self.forced_left(now).is_none_or(|left| left <= *length));
-            }
-        }
-    }
 }
 
 fn closed(settings: &Settings) -> Phase {
@@ -559,41 +586,4 @@ fn moved(from: State, to: State, cause: Cause) -> Transition {
         calls: 0,
         open_for: None,
     }
-}
-
-fn tripped(settings: &Settings, totals: [u32; 3], run: u32) -> Option<(Cause, u32, u32)> {
-    let [calls, failures, slow] = totals;
-    let enough = calls >= settings.min_calls.max(1);
-    if enough
-        && settings
-            .failures
-            .is_some_and(|share| reaches(failures, calls, share))
-    {
-        return Some((Cause::FailureRate, failures, calls));
-    }
-    let limit = settings.slow.as_ref();
-    if enough && limit.is_some_and(|limit| reaches(slow, calls, limit.share)) {
-        return Some((Cause::SlowRate, slow, calls));
-    }
-    let consecutive = settings.consecutive.is_some_and(|n| run > 0 && run >= n);
-    consecutive.then_some((Cause::Consecutive, run, run))
-}
-
-// A share of zero would open the circuit on a call that did nothing wrong.
-fn reaches(part: u32, whole: u32, share: f64) -> bool {
-    part > 0 && f64::from(part) >= share * f64::from(whole) - 1e-9
-}
-
-/// How long the circuit is open after having been opened `before` times since it was last closed.
-#[must_use]
-pub fn open_time(settings: &Settings, before: u32, draw: f64) -> Duration {
-    let nominal = doubled(settings.open, before, settings.open_max);
-    let factor = 0.5
-        + if draw.is_nan() {
-            0.5
-        } else {
-            draw.clamp(0.0, 1.0)
-        };
-    // Never zero: a circuit that opens for no time would be half-open at once.
-    nominal.mul_f64(factor).max(Duration::from_millis(1))
 }

@@ -63,6 +63,11 @@ const FORCED: Def<Gauge, 2> = Def::new(
     "1 while an operator holds the breaker open or closed",
     ["upstream", "route"],
 );
+const SUSPICIOUS: Def<Gauge, 2> = Def::new(
+    "outrider_breaker_suspicious",
+    "1 while a quorum of other pods has this breaker open, so that fewer calls open it here",
+    ["upstream", "route"],
+);
 const OVERRIDES: Def<Counter, 2> = Def::new(
     "outrider_breaker_overrides_total",
     "Orders of an operator to force or release breakers",
@@ -98,6 +103,7 @@ const CHANGES: [(State, State, Cause); 12] = [
 pub struct Metrics {
     state: Gauge,
     forced: Gauge,
+    suspicious: Gauge,
     transitions: [Counter; CHANGES.len()],
     refusals: Counter,
     shadow_refusals: Counter,
@@ -117,6 +123,7 @@ impl Metrics {
         Self {
             state: telemetry.family(&STATE).get([upstream, route]),
             forced: telemetry.family(&FORCED).get([upstream, route]),
+            suspicious: telemetry.family(&SUSPICIOUS).get([upstream, route]),
             transitions: CHANGES.map(|(from, to, cause)| {
                 transitions.get([upstream, route, from.word(), to.word(), cause.word()])
             }),
@@ -146,6 +153,11 @@ impl Metrics {
     /// Shows whether an operator holds it.
     pub fn set_forced(&self, forced: bool) {
         self.forced.set(i64::from(forced));
+    }
+
+    /// Shows whether the fleet makes it suspicious.
+    pub fn set_suspicious(&self, suspicious: bool) {
+        self.suspicious.set(i64::from(suspicious));
     }
 
     /// A try was refused.

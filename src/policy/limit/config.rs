@@ -7,6 +7,7 @@ use http::HeaderName;
 use crate::kit::fields::Fields;
 use crate::kit::gcra::Quota;
 use crate::kit::mode::Mode;
+use crate::policy::limit::machine::lease::Away;
 
 /// The `limit` block, with every value filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Settings {
     /// Which answers carry `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers). Default: refusals,
     /// so that nothing is put beside what an upstream says about itself.
     pub headers: Headers,
+    /// Who draws on the same buckets. Default: this pod alone.
+    pub scope: Scope,
     /// Whether the routes of an upstream draw on one limit. Not a key of the file (`scope` there says pod or global): a
     /// route that changes more than `mode` has a limit of its own.
     pub own: bool,
@@ -44,6 +47,7 @@ impl Default for Settings {
             per: Vec::new(),
             keys: 10_000,
             headers: Headers::Refused,
+            scope: Scope::Pod,
             own: false,
         }
     }
@@ -79,6 +83,12 @@ impl Settings {
                 Some("off") => Headers::Off,
                 _ => Headers::Refused,
             },
+            scope: match (block.word("scope"), block.word("away")) {
+                (Some("global"), Some("allow")) => Scope::Global(Away::Allow),
+                (Some("global"), Some("deny")) => Scope::Global(Away::Deny),
+                (Some("global"), _) => Scope::Global(Away::Local),
+                _ => Scope::Pod,
+            },
             own: built_in.own,
         }
     }
@@ -92,10 +102,21 @@ impl Settings {
     /// Whether a limit built from one may serve as a limit of the other: all but what only the route's skin reads.
     #[must_use]
     pub fn same_buckets(&self, other: &Self) -> bool {
-        (self.rate, self.burst, self.keys, self.own)
-            == (other.rate, other.burst, other.keys, other.own)
+        (self.rate, self.burst, self.keys, self.own, self.scope)
+            == (other.rate, other.burst, other.keys, other.own, other.scope)
             && self.per == other.per
     }
+}
+
+/// Who draws on the same buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// This pod alone.
+    #[default]
+    Pod,
+    /// All pods of this service, by way of Redis; and what happens while it cannot be asked (`away`). Default: each pod counts
+    /// for itself, its part of the rate.
+    Global(Away),
 }
 
 /// Calls in a time.

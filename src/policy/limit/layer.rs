@@ -1,5 +1,8 @@
 //! The skin of the limit room: clock, digests, locks, and the fields of the answer.
 
+mod leases;
+mod shared;
+
 use std::hash::BuildHasher;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
@@ -37,6 +40,7 @@ use crate::kit::gcra::Verdict;
 use crate::kit::mode::Mode;
 use crate::policy::limit::Settings;
 use crate::policy::limit::config::Headers;
+use crate::policy::limit::config::Scope;
 use crate::policy::limit::config::Selector;
 use crate::policy::limit::machine;
 use crate::policy::limit::machine::Counts;
@@ -44,8 +48,15 @@ use crate::policy::limit::machine::Judged;
 use crate::policy::limit::machine::Key;
 use crate::policy::limit::machine::Light;
 use crate::policy::limit::machine::Shard;
+use crate::policy::limit::machine::lease::By;
+use crate::policy::limit::machine::lease::Terms;
 use crate::policy::limit::metrics::Metrics;
 use crate::telemetry::Gauge;
+
+use leases::Leases;
+use leases::Name;
+
+pub use leases::Asking;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -99,6 +110,8 @@ impl Counts for Sketch {
 }
 
 enum Buckets {
+    /// In Redis, of all pods.
+    Shared(Leases),
     One(Bucket),
     Many {
         shards: Box<[Mutex<Shard>]>,
@@ -196,6 +209,7 @@ impl Limiter {
                 "remaining": self.quota.standing(bucket.full_at(), now).left,
                 "burst": self.quota.burst(),
             }),
+            Buckets::Shared(leases) => leases.describe(now),
             Buckets::Many { shards, light } => json!({
                 "keys": shards.iter().map(|shard| shard.lock().len()).sum::<usize>(),
                 "keys_max": self.settings.keys,
@@ -207,6 +221,12 @@ impl Limiter {
 
     /// Forgets what is full again and brings the gauge up to date.
     pub fn refresh(&self, now: Instant) {
+        if let Some(leases) = self.leases()
+            && !self.settings.per.is_empty()
+        {
+            self.keys
+                .set(i64::try_from(leases.len()).unwrap_or(i64::MAX));
+        }
         if let Buckets::Many { shards, light } = &self.buckets {
             let now = self.nanos(now);
             light.lock().is_used(now);
@@ -227,6 +247,7 @@ impl Limiter {
             Buckets::One(bucket) => Judged {
                 verdict: bucket.take(&self.quota, now),
                 estimated: false,
+                away: false,
             },
             Buckets::Many { shards, light } => {
                 let key = self.key(call);
@@ -235,9 +256,19 @@ impl Limiter {
                     Some(verdict) => Judged {
                         verdict,
                         estimated: false,
+                        away: false,
                     },
                     // Always in this order: the shard, then the estimate.
                     None => machine::newcomer(&mut shard, &mut light.lock(), &self.quota, key, now),
+                }
+            }
+            Buckets::Shared(leases) => {
+                let name = |is_own: bool| self.bucket(is_own.then_some(call));
+                let (taken, is_crowded) = leases.take(|| self.key(call), name, now);
+                Judged {
+                    verdict: taken.verdict,
+                    estimated: is_crowded,
+                    away: taken.by == By::Away,
                 }
             }
         }
@@ -269,6 +300,17 @@ impl Limiter {
         Key(digest.0.finish(), digest.1.finish())
     }
 
+    fn bucket(&self, call: Option<&Call>) -> Name {
+        leases::name(&self.name, &self.settings.per, call)
+    }
+
+    fn leases(&self) -> Option<&Leases> {
+        match &self.buckets {
+            Buckets::Shared(leases) => Some(leases),
+            Buckets::One(_) | Buckets::Many { .. } => None,
+        }
+    }
+
     fn nanos(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -296,6 +338,12 @@ impl std::fmt::Debug for Limiter {
 
 impl Buckets {
     fn of(settings: &Settings) -> Self {
+        if let Scope::Global(away) = settings.scope {
+            let quota = settings.quota();
+            let is_keyed = !settings.per.is_empty();
+            let terms = Terms { quota, away };
+            return Self::Shared(Leases::new(terms, is_keyed, settings.keys as usize));
+        }
         if settings.per.is_empty() {
             return Self::One(Bucket::default());
         }
@@ -376,6 +424,9 @@ impl Guard {
             self.metrics.estimated();
         }
         self.note(call, &judged.verdict);
+        if judged.away {
+            self.metrics.away();
+        }
         match judged.verdict {
             Verdict::Pass(standing) => {
                 let is_told = self.headers == Headers::All && self.mode.enforces();

@@ -15,6 +15,10 @@
 //! A full bucket knows nothing, so forgetting it is exact. Only full ones are forgotten, so nobody can push another's
 //! bucket out by making up keys; and made-up keys come once each, so the estimate does not find them busy and they do not
 //! reach the reserve.
+//!
+//! With `scope: global` the bucket is one that all pods share, and a call is judged by the pod's [`lease`] of it.
+
+pub mod lease;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -28,7 +32,7 @@ use crate::kit::gcra::Verdict;
 
 /// The digest of what tells a caller apart. 128 bits under a seed of the process: values of any length take the same room,
 /// none is kept, and nobody outside can find two that meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(pub u64, pub u64);
 
 impl Hash for Key {
@@ -60,7 +64,7 @@ impl Hasher for AsItIs {
 }
 
 /// The least time between two searches for full buckets, in nanoseconds: a flood of new keys must not pay for one each.
-const SWEEP_REST: u64 = 10_000_000;
+pub const SWEEP_REST: u64 = 10_000_000;
 
 /// Some of the keys that have a bucket.
 #[derive(Debug)]
@@ -251,6 +255,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Whether the key has no bucket.
     pub estimated: bool,
+    /// Whether it was judged without the bucket that pods share, which could not be asked.
+    pub away: bool,
 }
 
 /// Judges a call of a key that has no bucket in its shard.
@@ -272,6 +278,7 @@ pub fn newcomer<C: Counts>(
                 None => Verdict::Refuse(quota.standing(full_at, now)),
             },
             estimated: false,
+            away: false,
         };
     }
     let verdict = if seen < quota.burst() {
@@ -290,5 +297,6 @@ pub fn newcomer<C: Counts>(
     Judged {
         verdict,
         estimated: true,
+        away: false,
     }
 }

@@ -20,6 +20,16 @@ const ESTIMATED: Def<Counter, 2> = Def::new(
     "Calls judged by estimate, because there were more keys than buckets",
     ["upstream", "route"],
 );
+const AWAY: Def<Counter, 2> = Def::new(
+    "outrider_limit_away_total",
+    "Calls judged by the rule for when the shared Redis cannot be asked",
+    ["upstream", "route"],
+);
+const ASKS: Def<Counter, 3> = Def::new(
+    "outrider_limit_asks_total",
+    "Asks for calls of a global limit, by result",
+    ["upstream", "route", "result"],
+);
 const KEYS: Def<Gauge, 2> = Def::new(
     "outrider_limit_keys",
     "Keys that hold a bucket which is not full",
@@ -32,6 +42,7 @@ pub struct Metrics {
     refused: Counter,
     shadow_refused: Counter,
     estimated: Counter,
+    away: Counter,
 }
 
 impl Metrics {
@@ -45,6 +56,7 @@ impl Metrics {
             refused: telemetry.family(&REFUSED).get(labels),
             shadow_refused: telemetry.family(&SHADOW_REFUSED).get(labels),
             estimated: telemetry.family(&ESTIMATED).get(labels),
+            away: telemetry.family(&AWAY).get(labels),
         }
     }
 
@@ -61,6 +73,44 @@ impl Metrics {
     /// A call was judged by estimate.
     pub fn estimated(&self) {
         self.estimated.inc();
+    }
+
+    /// A call was judged without the bucket that pods share.
+    pub fn away(&self) {
+        self.away.inc();
+    }
+}
+
+/// What is counted about the asks of one global limit.
+#[derive(Debug)]
+pub struct Asks {
+    granted: Counter,
+    short: Counter,
+    failed: Counter,
+}
+
+impl Asks {
+    /// Resolve the handles; `route` as for [`keys`].
+    #[must_use]
+    pub fn new(telemetry: &Telemetry, upstream: &str, route: &str) -> Self {
+        telemetry.admit(upstream);
+        let asks = telemetry.family(&ASKS);
+        let of = |result| asks.get([upstream, route, result]);
+        Self {
+            granted: of("granted"),
+            short: of("short"),
+            failed: of("failed"),
+        }
+    }
+
+    /// An ask for `want` calls was answered with so many; `None`: not at all.
+    pub fn answered(&self, want: u64, granted: Option<u64>) {
+        let counter = match granted {
+            None => &self.failed,
+            Some(granted) if granted < want => &self.short,
+            Some(_) => &self.granted,
+        };
+        counter.inc();
     }
 }
 

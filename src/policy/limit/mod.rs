@@ -19,6 +19,7 @@ pub mod metrics;
 mod tests;
 
 pub use config::Settings;
+pub use layer::Asking;
 pub use layer::Guard;
 pub use layer::LimitLayer;
 pub use layer::Limited;
