@@ -46,7 +46,7 @@ pub static INBOUND: Table = Table {
         ),
         Key::new(
             "limit",
-            Kind::Block(&limit::LIMIT),
+            Kind::Block(&limit::INBOUND),
             "",
             "A cap on the rate of calls to the application; `per: peer` gives each caller a bucket.",
         ),
