@@ -300,7 +300,7 @@ impl Live {
                     "fault": faults
                         .find(&self.name, &route.policy.name)
                         .map(|injection| injection.state().word()),
-                    "credential": credentials.describe(&self.name, &route.policy.name, now),
+                    "adds": credentials.describe(&self.name, &route.policy.name, now),
                     "cache": route.cache.as_ref().map(|cache| cache.describe()),
                     "retry_budget_left": route.budget.as_deref().map(Budget::left),
                     "hedge": route.hedger.as_ref().map(|(hedger, _)| hedger.describe(now)),
