@@ -21,6 +21,7 @@ use crate::policy::cache::machine::key;
 use crate::policy::cache::machine::key::Target;
 use crate::policy::cache::metrics::PurgedBy;
 use crate::policy::cache::metrics::StoreMetrics;
+use crate::shared::What;
 
 /// Purges, and tells the audit log.
 ///
@@ -49,6 +50,10 @@ pub fn purge(
         admin::Purge::All => (PurgedBy::All, None, Purge::All),
     };
     let count = store.purge(&named, soft, clock::now());
+    let tier = store.tier();
+    if let Some(tier) = &tier {
+        tier.order(in_fleet(&named), soft);
+    }
     StoreMetrics::new(&shared.telemetry).purged(by, soft, count);
     audit::record(
         Event::new("purge")
@@ -69,7 +74,22 @@ pub fn purge(
         count,
         "an operator purges the cache"
     );
-    Ok(json!({ "by": by.word(), "name": name, "soft": soft, "purged": count }))
+    Ok(json!({
+        "by": by.word(),
+        "name": name,
+        "soft": soft,
+        "purged": count,
+        "fleet": tier.is_some(),
+    }))
+}
+
+/// A purge as other pods are told of it.
+fn in_fleet(purge: &Purge) -> What {
+    match purge {
+        Purge::All => What::All,
+        Purge::Url(url) => What::Url(url.clone()),
+        Purge::Tag(tag) => What::Tag(tag.clone()),
+    }
 }
 
 /// A URL as it stands in keys.
@@ -122,6 +142,7 @@ pub fn describe(shared: &Shared) -> Value {
         "bytes": store.map_or(0, |store| store.weight()),
         "capacity": store.map_or(tree.policy.cache.memory, |store| store.capacity()),
         "evictions": store.map_or(0, |store| store.evicted()),
+        "shared": store.and_then(|store| store.tier()).map(|tier| tier.describe()),
         "routes": routes,
     })
 }

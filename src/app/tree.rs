@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -21,6 +22,7 @@ use crate::app::orders::Forces;
 use crate::app::upstream::Live;
 use crate::app::upstream::Means;
 use crate::clock;
+use crate::config;
 use crate::config::Endpoints;
 use crate::config::Policy;
 use crate::config::Protocol;
@@ -140,6 +142,9 @@ impl Tree {
             |before| Arc::clone(&before.fleet),
         );
         fleet.reach(shared.as_ref().map(|shared| shared.client()));
+        if let Some(store) = &store {
+            share(&policy, store, shared.as_deref(), telemetry);
+        }
         let tree = Self {
             faults,
             credentials,
@@ -335,6 +340,33 @@ fn store(policy: &Policy, before: Option<&Tree>) -> Option<Arc<Store>> {
     };
     let has_cache = policy.fallback.cache.is_some() || policy.upstreams.iter().any(of);
     has_cache.then(|| Store::new(memory))
+}
+
+/// Lets the cache share what it keeps, where policy wants that and there is a Redis; goes on with the tier there is if it is
+/// on the same connection.
+fn share(
+    policy: &Policy,
+    store: &Arc<Store>,
+    shared: Option<&shared::Owner>,
+    telemetry: &Telemetry,
+) {
+    let of = |upstream: &Upstream| {
+        let mut routes = upstream.routes.iter().chain([&upstream.base]);
+        routes.any(shares)
+    };
+    let wanted = shares(&policy.fallback) || policy.upstreams.iter().any(of);
+    let Some(owner) = shared.filter(|_| wanted) else {
+        return store.share(None);
+    };
+    let old = store.tier();
+    if old.is_none_or(|old| !old.client().is_same(owner.client())) {
+        let memory: Weak<dyn shared::Memory> = Arc::downgrade(store) as _;
+        store.share(Some(shared::Tier::start(owner.client(), memory, telemetry)));
+    }
+}
+
+fn shares(route: &config::Route) -> bool {
+    route.cache.as_ref().is_some_and(|cache| cache.shared)
 }
 
 /// The client there is, if it would be made the same again.

@@ -203,7 +203,6 @@ impl Decoder<'_> {
         };
         let alone = match value {
             Value::Word("global") => Some("with `scope: pod` each pod counts for itself"),
-            Value::Flag(true) => Some("with `shared: false` each pod keeps its own"),
             _ => None,
         };
         if let Some(hint) = alone {

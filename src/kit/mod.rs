@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod check;
 pub mod date;
 pub mod ewma;
 pub mod fields;

@@ -1,4 +1,4 @@
-//! What the rest of outrider sees of the shared Redis: orders with a deadline, scripts, messages, and whether it is there.
+//! What the rest of outrider sees of the shared Redis: commands with a deadline, scripts, messages, and whether it is there.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,7 +36,7 @@ use crate::shared::nodes::Node;
 use crate::shared::subscription;
 use crate::telemetry::Telemetry;
 
-/// Orders of this process that wait for Redis at once. Beyond, somebody already waits too long.
+/// Commands of this process that wait for Redis at once. Beyond, somebody already waits too long.
 const IN_FLIGHT_MAX: usize = 1024;
 
 /// Why Redis was of no help. Nobody's call fails by it.
@@ -48,8 +48,8 @@ pub enum Away {
     /// Its breaker is open.
     #[error("its breaker is open")]
     Open,
-    /// Too many orders wait already.
-    #[error("too many orders wait")]
+    /// Too many commands wait already.
+    #[error("too many commands wait")]
     Busy,
     /// The deadline passed.
     #[error("no answer in time")]
@@ -57,7 +57,7 @@ pub enum Away {
     /// The connection broke, or a node cannot serve.
     #[error("the connection broke")]
     Broken,
-    /// Redis answered with an error: an order that it does not take, or not now.
+    /// Redis answered with an error: a command that it does not take, or not now.
     #[error("refused")]
     Refused,
 }
@@ -145,7 +145,7 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// A probe's or an order's outcome, told to the gate.
+    /// A probe's or a command's outcome, told to the gate.
     fn told(&self, era: u64, tell: impl FnOnce(&mut Gate) -> Option<Turn>) {
         if self.link.load().as_ref().is_none_or(|link| link.0 != era) {
             return;
@@ -162,7 +162,7 @@ impl Inner {
         }
     }
 
-    /// What an order failed by, on this connection.
+    /// What a command failed by, on this connection.
     pub(super) fn failed(&self, link: &(u64, Link), error: &RedisError) {
         if matches!(link.1, Link::Single(..)) && error.is_unrecoverable_error() {
             self.dead.store(true, Ordering::Release);
@@ -228,7 +228,7 @@ impl Inner {
     }
 }
 
-/// Counts an order in flight for as long as it lives, dropped wherever.
+/// Counts a command in flight for as long as it lives, dropped wherever.
 struct Held<'a>(&'a AtomicUsize);
 
 impl Drop for Held<'_> {
@@ -346,6 +346,12 @@ impl Client {
         self.inner.settings.deadline
     }
 
+    /// Whether both go through the same connections.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Whether calls ask Redis now.
     #[must_use]
     pub fn state(&self) -> State {
@@ -361,18 +367,18 @@ impl Client {
         self.inner.state.subscribe()
     }
 
-    /// One order.
+    /// One command.
     ///
     /// # Errors
     /// When Redis is of no help within `within`.
     pub async fn call(&self, cmd: &Cmd, within: Duration) -> Result<Value, Away> {
         let result = self
-            .sent(within, |mut link| async move { link.order(cmd).await })
+            .sent(within, |mut link| async move { link.command(cmd).await })
             .await;
         self.settled(result)
     }
 
-    /// Several orders in one trip, of keys in one slot.
+    /// Several commands in one trip, of keys in one slot.
     ///
     /// # Errors
     /// As [`Self::call`]; if one is refused, so are all.
@@ -380,7 +386,7 @@ impl Client {
         let result = self
             .sent(
                 within,
-                |mut link| async move { link.orders(pipeline).await },
+                |mut link| async move { link.commands(pipeline).await },
             )
             .await;
         self.settled(result)
@@ -400,11 +406,11 @@ impl Client {
         let result = self
             .sent(within, |mut link| async move {
                 let known = evaluate("EVALSHA", &script.digest, keys, args);
-                match link.order(&known).await {
+                match link.command(&known).await {
                     // A node that was restarted, or has just become a primary.
                     Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                         let whole = evaluate("EVAL", script.code, keys, args);
-                        link.order(&whole).await
+                        link.command(&whole).await
                     }
                     result => result,
                 }
@@ -434,7 +440,7 @@ impl Client {
         subscription::begin(self, channel.to_owned())
     }
 
-    async fn sent<T, F>(&self, within: Duration, order: impl FnOnce(Link) -> F) -> Result<T, Away>
+    async fn sent<T, F>(&self, within: Duration, command: impl FnOnce(Link) -> F) -> Result<T, Away>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -446,12 +452,12 @@ impl Client {
             return Err(Away::Busy);
         }
         let began = clock::now();
-        let order = Box::pin(order(link.1.clone()));
-        let (outcome, result) = match tokio::time::timeout(within, order).await {
+        let command = Box::pin(command(link.1.clone()));
+        let (outcome, result) = match tokio::time::timeout(within, command).await {
             Ok(Ok(value)) => (Outcome::Answered, Ok(value)),
             Ok(Err(error)) => {
                 let (outcome, away) = judge(&error);
-                tracing::debug!(%error, "an order to the shared Redis failed");
+                tracing::debug!(%error, "a command to the shared Redis failed");
                 inner.failed(&link, &error);
                 (outcome, Err(away))
             }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub username: Option<String>,
     /// Where the password is. Default: none. A file is read again when it changes.
     pub password: Option<Secret>,
-    /// The longest that a call waits for Redis before it goes on without. Range: 1ms to 1s. Default: 5ms: an order inside a
+    /// The longest that a call waits for Redis before it goes on without. Range: 1ms to 1s. Default: 5ms: a command inside a
     /// zone takes a fifth of a millisecond, and what is not there after 5 ms is fetched sooner from the upstream.
     pub deadline: Duration,
     /// How long a pod waits, before it says that it is ready, to hear of the others. `None` waits for nobody. Range: 1ms to

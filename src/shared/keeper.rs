@@ -150,15 +150,15 @@ impl Keeper {
         let Some(link) = self.inner.link.load_full() else {
             return;
         };
-        let mut order = redis::cmd("GET");
+        let mut command = redis::cmd("GET");
         // Another slot each time, so that every shard has its turn.
-        order.arg(format!(
+        command.arg(format!(
             "{}:probe:{}",
             self.inner.settings.prefix,
             rng::bits()
         ));
         let mut to = link.1.clone();
-        let outcome = match timeout(self.inner.settings.deadline, to.order(&order)).await {
+        let outcome = match timeout(self.inner.settings.deadline, to.command(&command)).await {
             Ok(Ok(_)) => Outcome::Answered,
             Ok(Err(error)) => {
                 *self.inner.trouble.lock() = Some(error.to_string());

@@ -31,9 +31,9 @@ use crate::shared::config::Topology;
 pub const DIAL: Duration = Duration::from_secs(2);
 /// The longest that one node may take to be connected to.
 const CONNECT: Duration = Duration::from_millis(500);
-/// An order that no node answered for so long is given up by the driver too, whoever still waits for it.
+/// A command that no node answered for so long is given up by the driver too, whoever still waits for it.
 const RESPONSE: Duration = Duration::from_millis(500);
-/// Orders that wait for one node at once.
+/// Commands that wait for one node at once.
 const CONCURRENT: usize = 1024;
 
 /// Why a Redis could not be dialled.
@@ -68,18 +68,18 @@ pub enum Link {
 }
 
 impl Link {
-    /// One order.
-    pub async fn order(&mut self, cmd: &Cmd) -> RedisResult<Value> {
-        let value = match self {
+    /// One command.
+    pub async fn command(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        let answer = match self {
             Self::Cluster(link) => link.req_packed_command(cmd).await,
             Self::Single(link, _) => link.req_packed_command(cmd).await,
         };
-        // An error that Redis answers is an answer to the connection.
-        value?.extract_error()
+        // An error that Redis answers with comes as a value.
+        answer?.extract_error()
     }
 
     /// Several at once, of keys in one slot. An error of any is the error of all.
-    pub async fn orders(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    pub async fn commands(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = pipeline.cmd_iter().count();
         let values = match self {
             Self::Cluster(link) => link.req_packed_commands(pipeline, 0, count).await,

@@ -7,13 +7,13 @@
 //! |---|---|---|
 //! | Closed | answered | Closed, the streak of failures ends |
 //! | Closed | failed (late or broken), [`STREAK`] times in a row | Open, a probe after [`REST`] |
-//! | Closed | failed, half of at least [`LEAST`] orders over [`OVER`] | Open |
+//! | Closed | failed, half of at least [`LEAST`] commands over [`OVER`] | Open |
 //! | Closed | failed, fewer | Closed |
-//! | Open | order settles that began before | Open |
+//! | Open | command settles that began before | Open |
 //! | Open | probe answered, [`PROBES`] times in a row | Closed, with nothing remembered |
 //! | Open | probe answered, fewer | Open, the next probe after [`SOON`] |
 //! | Open | probe failed | Open, the next probe after twice the time, at most [`REST_MAX`] |
-//! | any | [`WORN`] failures in a row, of orders or probes | the same, and a new connection is wanted |
+//! | any | [`WORN`] failures in a row, of commands or probes | the same, and a new connection is wanted |
 //! | any | connected anew | Open, a probe at once |
 //!
 //! It begins Open: nothing is asked before a probe was answered.
@@ -26,7 +26,7 @@ use crate::kit::window::Window;
 
 /// Failures in a row that open it.
 pub const STREAK: u32 = 5;
-/// Orders that a share is judged by.
+/// Commands that a share is judged by.
 pub const LEAST: u32 = 20;
 /// The time over which it is.
 pub const OVER: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub const REST_MAX: Duration = Duration::from_secs(2);
 /// Failures in a row after which the connection is not trusted any more.
 pub const WORN: u32 = 8;
 
-/// What became of an order.
+/// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Redis answered, be it with a refusal.
@@ -66,7 +66,7 @@ pub enum Turn {
 pub struct Gate {
     open: bool,
     streak: u32,
-    /// Failures in a row over orders and probes, until a new connection.
+    /// Failures in a row over commands and probes, until a new connection.
     worn: u32,
     window: Window<2>,
     answered_probes: u32,
@@ -122,7 +122,7 @@ impl Gate {
         self.worn = 0;
     }
 
-    /// An order was settled.
+    /// A command was settled.
     pub fn settle(&mut self, outcome: Outcome, now: Instant) -> Option<Turn> {
         if self.open {
             return None;

@@ -1,12 +1,13 @@
 //! State that the pods of a service share, on a Redis Cluster or a single Redis.
 //!
-//! Nothing here may make a call slower or fail because Redis is: every order has a hard deadline, a breaker of its own stands
+//! Nothing here may make a call slower or fail because Redis is: every command has a hard deadline, a breaker of its own stands
 //! around the whole ([`machine`]), and whoever asks is told `Away` and goes on without. The connections live on the control
-//! runtime, and workers hand orders to them; what redials, probes and watches secrets runs there too.
+//! runtime, and workers hand commands to them; what redials, probes and watches secrets runs there too.
 
 mod client;
 pub mod config;
 mod keeper;
+mod ledger;
 mod link;
 pub mod machine;
 pub mod metrics;
@@ -14,6 +15,8 @@ mod nodes;
 pub mod quota;
 pub mod roll;
 mod subscription;
+mod sync;
+mod tier;
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +27,15 @@ pub use client::Owner;
 pub use client::Script;
 pub use client::State;
 pub use config::Settings;
+pub use ledger::machine::What;
 pub use redis::Cmd;
 pub use redis::Pipeline;
 pub use redis::Value;
 pub use subscription::Event;
 pub use subscription::Subscription;
+pub use tier::LONGEST;
+pub use tier::Lease;
+pub use tier::Memory;
+pub use tier::Place;
+pub use tier::Tier;
+pub use tier::Turn;

@@ -55,7 +55,7 @@ pub async fn look(link: &Link) -> Vec<Node> {
         Link::Single(_, name) => {
             let mut link = link.clone();
             let ping = redis::cmd("PING");
-            let latency = timed(link.order(&ping)).await;
+            let latency = timed(link.command(&ping)).await;
             vec![Node {
                 name: name.clone(),
                 is_primary: true,
@@ -66,7 +66,7 @@ pub async fn look(link: &Link) -> Vec<Node> {
         Link::Cluster(cluster) => {
             let mut asked = link.clone();
             let slots = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
-            let slots = tokio::time::timeout(PATIENCE, asked.order(&slots)).await;
+            let slots = tokio::time::timeout(PATIENCE, asked.command(&slots)).await;
             let nodes = match slots {
                 Ok(Ok(slots)) => listed(&slots),
                 _ => Vec::new(),
@@ -89,9 +89,9 @@ pub async fn look(link: &Link) -> Vec<Node> {
     }
 }
 
-async fn timed<T>(order: impl Future<Output = redis::RedisResult<T>>) -> Option<Duration> {
+async fn timed<T>(command: impl Future<Output = redis::RedisResult<T>>) -> Option<Duration> {
     let began = clock::now();
-    let answer = tokio::time::timeout(PATIENCE, order).await;
+    let answer = tokio::time::timeout(PATIENCE, command).await;
     let took = clock::now().saturating_duration_since(began);
     answer.ok()?.ok().map(|_| took)
 }

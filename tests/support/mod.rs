@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod between;
 pub mod blackhole;
 pub mod call;
 pub mod captured;

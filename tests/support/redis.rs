@@ -30,7 +30,7 @@ pub async fn open(addr: SocketAddr) -> redis::RedisResult<MultiplexedConnection>
         .await
 }
 
-/// One order to one server.
+/// One command to one server.
 ///
 /// # Errors
 /// When it is not there, or refuses.
@@ -38,10 +38,10 @@ pub async fn ask<T: FromRedisValue>(addr: SocketAddr, cmd: &Cmd) -> redis::Redis
     cmd.query_async(&mut open(addr).await?).await
 }
 
-/// An order, as typed.
-pub fn order(words: &str) -> Cmd {
+/// A command, as typed.
+pub fn typed(words: &str) -> Cmd {
     let mut words = words.split(' ');
-    let mut cmd = redis::cmd(words.next().expect("an order has a name"));
+    let mut cmd = redis::cmd(words.next().expect("a command has a name"));
     words.for_each(|word| {
         cmd.arg(word);
     });
@@ -58,7 +58,7 @@ pub async fn single(more: &[&str]) -> Server {
 /// Waits until it answers, be it with a refusal to who has not logged in.
 pub async fn ready(addr: SocketAddr) {
     until("Redis answers", || async {
-        match ask::<String>(addr, &order("PING")).await {
+        match ask::<String>(addr, &typed("PING")).await {
             Ok(_) => Some(()),
             Err(error) => error.to_string().contains("uthentication").then_some(()),
         }
@@ -104,15 +104,15 @@ impl Cluster {
         let first = self.nodes[0].addr;
         for (at, node) in self.nodes.iter().enumerate() {
             let at = u32::try_from(at).expect("few");
-            let epoch = order(&format!("CLUSTER SET-CONFIG-EPOCH {}", at + 1));
+            let epoch = typed(&format!("CLUSTER SET-CONFIG-EPOCH {}", at + 1));
             let () = ask(node.addr, &epoch).await.expect("a fresh node");
             if at < 3 {
                 let (from, to) = (at * SLOTS / 3, (at + 1) * SLOTS / 3 - 1);
-                let slots = order(&format!("CLUSTER ADDSLOTSRANGE {from} {to}"));
+                let slots = typed(&format!("CLUSTER ADDSLOTSRANGE {from} {to}"));
                 let () = ask(node.addr, &slots).await.expect("its share");
             }
             if at > 0 {
-                let meet = order(&format!(
+                let meet = typed(&format!(
                     "CLUSTER MEET {} {} {}",
                     first.ip(),
                     first.port(),
@@ -122,9 +122,9 @@ impl Cluster {
             }
         }
         for (replica, primary) in self.nodes[3..].iter().zip(&self.nodes) {
-            let id = order("CLUSTER MYID");
+            let id = typed("CLUSTER MYID");
             let id: String = ask(primary.addr, &id).await.expect("it has one");
-            let follow = &order(&format!("CLUSTER REPLICATE {id}"));
+            let follow = &typed(&format!("CLUSTER REPLICATE {id}"));
             // Not before it has heard of it.
             until("the replica follows", || async {
                 ask::<()>(replica.addr, follow).await.ok()
@@ -137,8 +137,8 @@ impl Cluster {
     pub async fn whole(&self) {
         for node in self.nodes.iter().filter(|node| node.runs()) {
             until("the cluster is whole", || async {
-                let info: String = ask(node.addr, &order("CLUSTER INFO")).await.ok()?;
-                let role: String = ask(node.addr, &order("INFO replication")).await.ok()?;
+                let info: String = ask(node.addr, &typed("CLUSTER INFO")).await.ok()?;
+                let role: String = ask(node.addr, &typed("INFO replication")).await.ok()?;
                 let is_whole = info.contains("cluster_state:ok")
                     && info.contains(&format!("cluster_slots_ok:{SLOTS}"))
                     && info.contains("cluster_known_nodes:6");
@@ -157,11 +157,11 @@ impl Cluster {
 
     /// Which node serves a key now, asked of any that runs.
     pub async fn primary_of(&self, key: &str) -> usize {
-        let slot = order(&format!("CLUSTER KEYSLOT {key}"));
+        let slot = typed(&format!("CLUSTER KEYSLOT {key}"));
         until("somebody serves the key", || async {
             let asked = self.nodes.iter().find(|node| node.runs())?.addr;
             let slot: i64 = ask(asked, &slot).await.ok()?;
-            let slots: Vec<redis::Value> = ask(asked, &order("CLUSTER SLOTS")).await.ok()?;
+            let slots: Vec<redis::Value> = ask(asked, &typed("CLUSTER SLOTS")).await.ok()?;
             let port = slots.iter().find_map(|range| served(range, slot))?;
             let is_it = |node: &Server| i64::from(node.addr.port()) == port;
             self.nodes.iter().position(is_it)

@@ -30,20 +30,21 @@ const CREDENTIALS: &[&str] = &[
 pub(super) fn run(built: &Built, sink: &mut Sink) {
     let store = built.root.block("cache").map(StoreSettings::lift);
     let store = store.unwrap_or_default();
-    block(&built.fallback, store, sink);
+    let has_redis = built.root.block("redis").is_some();
+    block(&built.fallback, store, has_redis, sink);
     for upstream in &built.upstreams {
         if upstream.merged.word("protocol") == Some("tcp") {
             continue;
         }
-        block(&upstream.merged, store, sink);
+        block(&upstream.merged, store, has_redis, sink);
         for route in &upstream.routes {
-            block(&route.merged, store, sink);
+            block(&route.merged, store, has_redis, sink);
             method(route, sink);
         }
     }
 }
 
-fn block(merged: &Merged, store: StoreSettings, sink: &mut Sink) {
+fn block(merged: &Merged, store: StoreSettings, has_redis: bool, sink: &mut Sink) {
     let Some(cache) = merged.inside("cache") else {
         return;
     };
@@ -52,6 +53,14 @@ fn block(merged: &Merged, store: StoreSettings, sink: &mut Sink) {
         return;
     }
     let settings = Settings::lift(cache);
+    if let Some(at) = cache.place("shared")
+        && settings.shared
+        && !has_redis
+    {
+        let message = "`shared: true` shares nothing: the policy has no `redis`";
+        let hint = "add `redis: [redis-0:6379]` at the top of the file".to_owned();
+        sink.add(code::IDLE_CACHE, at, message, Some(hint));
+    }
     principals(merged, cache, &settings, sink);
     times(cache, &settings, sink);
     if let Some(at) = cache.place("max_body")

@@ -113,7 +113,12 @@ pub static CACHE: Table = Table {
             "5s",
             "How long a call waits for another that fetches the same; `off` never waits.",
         ),
-        Key::new("shared", Kind::Flag, "false", "Kept in Redis too.").later(&["false"]),
+        Key::new(
+            "shared",
+            Kind::Flag,
+            "false",
+            "Whether it is kept in Redis too, for all pods of the service, and fetched once for all of them.",
+        ),
     ],
 };
 

@@ -56,6 +56,9 @@ pub struct Settings {
     pub tags: Option<HeaderName>,
     /// Whether that header is taken off what is answered. Default: false.
     pub strip_tags: bool,
+    /// Whether what is kept is also kept in Redis (`redis` at the top), for all pods of the service; and whether one of them
+    /// fetches what none has, while the others wait as `collapse` says. Default: false.
+    pub shared: bool,
     /// How long a call waits for another one that fetches the same, before it fetches by itself; `None` never waits.
     /// Range: 1ms to 1 minute. Default: 5s.
     pub collapse: Option<Duration>,
@@ -79,6 +82,7 @@ impl Default for Settings {
             cookies: Cookies::Careful,
             tags: None,
             strip_tags: false,
+            shared: false,
             collapse: Some(Duration::from_secs(5)),
         }
     }
@@ -116,6 +120,7 @@ impl Settings {
             },
             tags: block.word("tags").and_then(|name| name.parse().ok()),
             strip_tags: block.flag("strip_tags").unwrap_or(built_in.strip_tags),
+            shared: block.flag("shared").unwrap_or(built_in.shared),
             collapse: block.duration("collapse"),
         }
     }

@@ -12,6 +12,7 @@ mod pump;
 pub mod serve;
 mod settle;
 pub mod store;
+mod tier;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -67,6 +68,7 @@ use crate::policy::cache::machine::status::Told;
 use crate::policy::cache::machine::vary;
 use crate::policy::cache::metrics::Metrics;
 use crate::policy::cache::metrics::Served;
+use crate::shared::Tier;
 
 /// What the calls of one route share.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub struct Guard {
     metrics: Metrics,
     /// Where calls go whatever their host says: a part of their keys.
     dialled: Option<SocketAddr>,
+    /// What other pods know, where this route shares; `None` asks nobody.
+    tier: Option<Arc<Tier>>,
     /// The longest that a call waits for another's fetch; zero is not at all.
     wait: Duration,
     /// The route has no cache, but another one of its upstream has: its calls make untrue what that one keeps.
@@ -96,6 +100,7 @@ impl Guard {
         Arc::new(Self {
             rules: rules(&settings),
             wait: settings.collapse.unwrap_or_default().min(total),
+            tier: store.tier().filter(|_| settings.shared),
             settings,
             store,
             metrics,
@@ -114,6 +119,7 @@ impl Guard {
             store,
             metrics,
             dialled: None,
+            tier: None,
             wait: Duration::ZERO,
             only_invalidates: true,
         })

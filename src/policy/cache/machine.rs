@@ -43,6 +43,7 @@ pub mod syntax;
 pub mod targeted;
 pub mod validate;
 pub mod vary;
+pub mod wire;
 
 pub use ask::Asked;
 pub use ask::Bypass;

@@ -31,6 +31,7 @@ mod targeted;
 mod validate;
 mod vary;
 mod walks;
+mod wire;
 
 /// Fields as they are written.
 #[derive(Clone, Debug, Default, PartialEq)]

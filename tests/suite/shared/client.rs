@@ -118,7 +118,7 @@ async fn a_password_is_read_again_when_it_changes() {
         .get_multiplexed_async_connection()
         .await
         .expect("it logs in");
-    let () = redis::order("CONFIG SET requirepass second")
+    let () = redis::typed("CONFIG SET requirepass second")
         .query_async(&mut other)
         .await
         .expect("it may");
@@ -128,7 +128,7 @@ async fn a_password_is_read_again_when_it_changes() {
     })
     .await;
     // Whoever is logged in stays so; only a new connection shows that the new one is used.
-    let () = redis::order("CLIENT KILL TYPE normal SKIPME yes")
+    let () = redis::typed("CLIENT KILL TYPE normal SKIPME yes")
         .query_async(&mut other)
         .await
         .expect("it may");
@@ -162,5 +162,6 @@ async fn a_reload_keeps_the_connection_unless_it_is_to_another_redis() {
     assert_eq!(told["seeds"][0], other.addr.to_string());
     proxy.reload(&text.replace(&block(one.addr), "")).await;
     until_state(&proxy, "off").await;
-    assert_eq!(proxy.sum("outrider_shared_up", &[]).await, 0.0);
+    let is_down = |sum| sum == 0.0;
+    proxy.until_sum("outrider_shared_up", &[], is_down).await;
 }

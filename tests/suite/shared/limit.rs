@@ -118,7 +118,7 @@ async fn each_key_has_one_quota_over_all_pods_and_is_not_to_be_read_in_redis() {
         // Six, and what the two of them may have owed.
         assert!((6..=9).contains(&passed), "{user}: {passed}");
     }
-    let keys: Vec<String> = redis::ask(redis.addr, &redis::order("KEYS *"))
+    let keys: Vec<String> = redis::ask(redis.addr, &redis::typed("KEYS *"))
         .await
         .expect("it is there");
     let buckets = keys.iter().filter(|key| key.contains(":limit:"));

@@ -82,6 +82,7 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("cache.tags", "surrogate-key"),
     ("cache.strip_tags", "true"),
     ("cache.collapse", "7s"),
+    ("cache.shared", "true"),
     ("credential.mode", "shadow"),
     ("credential.header", "X-Api-Key"),
     ("credential.from", "file:/run/key"),

@@ -37,6 +37,7 @@ use crate::policy::cache::layer::select;
 use crate::policy::cache::layer::serve;
 use crate::policy::cache::layer::store::Key;
 use crate::policy::cache::layer::store::Refresh;
+use crate::policy::cache::layer::tier::Pass;
 use crate::policy::cache::layer::wish;
 use crate::policy::cache::machine::Asked;
 use crate::policy::cache::machine::Times;
@@ -82,6 +83,8 @@ pub struct Fetch<S> {
     pub request: HeaderMap,
     pub trail: Rc<Trail>,
     pub whom: For,
+    /// What it takes to tell other pods of the answer.
+    pub pass: Option<Pass>,
 }
 
 /// Fetches an answer to `call`, or waits for one who does.
@@ -99,6 +102,7 @@ pub fn fetch<S: Fetches>(
         request: call.head.headers.clone(),
         trail: Rc::clone(&call.trail),
         whom: if is_shadow { For::Shadow } else { For::Client },
+        pass: None,
     };
     Box::pin(fetch.run(call))
 }
@@ -139,6 +143,7 @@ pub fn refresh<S: Fetches>(inner: S, policy: &Rc<Policy>, call: &Call, work: Wor
         work,
         trail,
         whom: For::Later,
+        pass: None,
     };
     fetch.work.asked = Asked {
         head: false,
@@ -310,6 +315,11 @@ impl<S: Fetches> Fetch<S> {
 
     /// Fetches.
     async fn lead(mut self, mut call: Call, lead: Lead) -> Outcome {
+        if self.may_consult()
+            && let Some(answer) = Box::pin(self.consult(&lead)).await
+        {
+            return Ok(answer);
+        }
         let again = self.ask(&mut call);
         let requested = clock::now();
         let outcome = self.inner.call(call).await;

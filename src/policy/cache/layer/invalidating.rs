@@ -53,12 +53,13 @@ impl Invalidating {
                 authority: &self.authority,
                 path: &self.path,
             };
-            let mut gone = policy.invalidate(target);
+            let mut gone = policy.invalidate(target).await;
             for path in invalidate::also(target, &Fields(response.headers())) {
-                gone += policy.invalidate(Target {
+                let also = Target {
                     path: &path,
                     ..target
-                });
+                };
+                gone += policy.invalidate(also).await;
             }
             if gone > 0 {
                 guard.metrics.invalidated();
@@ -81,10 +82,15 @@ impl Invalidating {
 }
 
 impl Policy {
-    fn invalidate(&self, target: Target<'_>) -> u64 {
-        let text = &mut self.scratch.borrow_mut().0;
-        text.clear();
-        key::url(target, text);
-        self.guard.store.invalidate(&self.guard.store.lookup(text))
+    /// Before the client has its answer, so that what it asks next is not answered with what it knows to be untrue.
+    async fn invalidate(&self, target: Target<'_>) -> u64 {
+        let mut text = Vec::new();
+        key::url(target, &mut text);
+        let store = &self.guard.store;
+        let gone = store.invalidate(&store.lookup(&text));
+        if let Some(tier) = store.tier() {
+            tier.invalidate(&text).await;
+        }
+        gone
     }
 }

@@ -27,12 +27,15 @@ use crate::policy::cache::layer::fill::Reader;
 use crate::policy::cache::layer::parts;
 use crate::policy::cache::layer::store::Key;
 use crate::policy::cache::layer::store::Room;
+use crate::policy::cache::layer::tier::Pass;
 
 /// What it takes to keep an answer whose head is here.
 pub struct Pump {
     pub lead: Lead,
     pub policy: Rc<Policy>,
     pub key: Key,
+    /// What it takes to tell other pods.
+    pub pass: Option<Pass>,
     /// What the client sent, by which the answer is selected.
     pub request: HeaderMap,
     pub head: Arc<Head>,
@@ -128,6 +131,9 @@ impl Pump {
         let is_kept = self.policy.put(&self.key, stamp, &entry, &self.request);
         if is_kept {
             self.policy.stored(&self.key);
+            if let Some(pass) = self.pass.take() {
+                pass.share(&entry, &self.request);
+            }
         } else {
             let is_part = entry.head.facts.part.is_some();
             self.policy

@@ -23,6 +23,7 @@ use crate::policy::cache::layer::pump;
 use crate::policy::cache::layer::pump::Pump;
 use crate::policy::cache::layer::select;
 use crate::policy::cache::layer::serve;
+use crate::policy::cache::layer::tier::Pass;
 use crate::policy::cache::layer::wish;
 use crate::policy::cache::machine::Stored;
 use crate::policy::cache::machine::Times;
@@ -153,6 +154,9 @@ impl<S: Fetches> Fetch<S> {
                     .policy
                     .put(&self.work.key, lead.fill.stamp, &entry, &self.request);
                 lead.fill.done(Arc::clone(&entry));
+                if let Some(pass) = self.pass.as_ref().filter(|_| kept) {
+                    pass.share(&entry, &self.request);
+                }
                 (entry, kept)
             }
             Err(why) => {
@@ -213,8 +217,14 @@ impl<S: Fetches> Fetch<S> {
     }
 
     /// Keeps an answer, if it may be kept, and passes it on.
-    pub async fn keep(self, lead: Lead, response: Response<ResponseBody>, times: Times) -> Outcome {
-        let guard = &*self.policy.guard;
+    pub async fn keep(
+        mut self,
+        lead: Lead,
+        response: Response<ResponseBody>,
+        times: Times,
+    ) -> Outcome {
+        let policy = Rc::clone(&self.policy);
+        let guard = &*policy.guard;
         let status = response.status();
         let judged = store::judge(
             &self.work.asked,
@@ -245,6 +255,7 @@ impl<S: Fetches> Fetch<S> {
             lead,
             policy: Rc::clone(&self.policy),
             key: self.work.key.clone(),
+            pass: self.pass.take(),
             request: self.request.clone(),
             head,
             room,
@@ -283,6 +294,7 @@ impl<S: Fetches> Fetch<S> {
         guard.metrics.not_stored(why.word());
         if why.likely_again() && !response.status().is_server_error() {
             guard.store.mark(self.work.key.hash(), self.trail.now());
+            self.pass.iter().for_each(Pass::mark);
         }
         // What is kept was another answer, which this one took the place of. An error says nothing of it, unless it says that
         // it is gone.
@@ -304,6 +316,7 @@ impl<S: Fetches> Fetch<S> {
         let guard = &*self.policy.guard;
         guard.metrics.not_stored(why);
         guard.store.mark(self.work.key.hash(), self.trail.now());
+        self.pass.iter().for_each(Pass::mark);
         if let Some(old) = &self.work.entry {
             self.policy.take_out(&self.work.key, lead.fill.stamp, old);
         }

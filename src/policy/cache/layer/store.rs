@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use quick_cache::Equivalent;
 use quick_cache::OptionsBuilder;
@@ -26,6 +27,7 @@ use crate::policy::cache::layer::index::Index;
 use crate::policy::cache::layer::index::Pushed;
 use crate::policy::cache::layer::index::forget;
 use crate::policy::cache::layer::index::remember;
+use crate::shared::Tier;
 
 /// Shards of the memory. An entry larger than a shard's share is not taken, so they are few and large.
 const SHARDS_MOST: u64 = 16;
@@ -60,6 +62,12 @@ impl Key {
     #[must_use]
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// The URL in it.
@@ -212,6 +220,7 @@ pub struct Store {
     evicted: Arc<AtomicU64>,
     under_way: AtomicU64,
     refreshes: AtomicU64,
+    pub(super) tier: ArcSwapOption<Tier>,
     /// Fetches that others may wait for.
     pub fills: Arc<Register>,
 }
@@ -257,6 +266,7 @@ impl Store {
             evicted,
             under_way: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
+            tier: ArcSwapOption::empty(),
             fills: Arc::default(),
         })
     }
