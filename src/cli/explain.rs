@@ -172,6 +172,9 @@ pub fn timeline(call: &Value, paint: Paint) -> String {
     if let Some(title) = call["title"].as_str() {
         let _ = writeln!(text, "  {title}");
     }
+    if call["cached"].is_object() {
+        let _ = writeln!(text, "  {}", cached(&call["cached"]));
+    }
     for step in call["steps"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "{}", line(step, paint));
     }
@@ -187,6 +190,27 @@ pub fn timeline(call: &Value, paint: Paint) -> String {
         call["bytes_out"],
     );
     text
+}
+
+/// The arithmetic of the cache on one line.
+fn cached(told: &Value) -> String {
+    let seconds = |key: &str| told[key].as_f64().unwrap_or_default();
+    format!(
+        "cache: {} s old of {} s by {}, {}, {}",
+        seconds("age_s"),
+        seconds("lifetime_s"),
+        told["lifetime_from"].as_str().unwrap_or_default(),
+        if told["fresh"] == true {
+            "fresh"
+        } else {
+            "stale"
+        },
+        if told["stored"] == true {
+            "kept"
+        } else {
+            "not kept"
+        },
+    )
 }
 
 fn line(step: &Value, paint: Paint) -> String {

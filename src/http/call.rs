@@ -129,13 +129,13 @@ pub struct Trail {
     pub cache: Cell<Option<&'static str>>,
     /// Why the answer was not kept, or what it stands in for; `cache_why` in the log. Set by the cache room.
     pub cache_why: Cell<Option<&'static str>>,
+    /// The arithmetic behind that: of the answer that was given or fetched, where it may be kept. Set by the cache room.
+    pub kept: Cell<Option<Kept>>,
     /// How the last try's connection was secured, or why it could not be; `tls` in the log. `None`: nobody asked for that. Set by
     /// the pool.
     pub tls: Cell<Option<&'static str>>,
     /// Who was at the other end of it; `peer` in the log. Set by the pool.
     pub tls_peer: RefCell<Option<Arc<str>>>,
-    /// The arithmetic behind that: of the answer that was given or fetched, where it may be kept. Set by the cache room.
-    pub kept: Cell<Option<Kept>>,
     /// Another copy answered first, so nobody waits for this one any more. Set by the hedge room before it drops it.
     pub cut: Cell<bool>,
     /// The trail of the call that this one is a second copy of.

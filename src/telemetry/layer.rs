@@ -379,6 +379,7 @@ impl Record {
             bytes_out: self.bytes_out,
             tries: trail.tries.get(),
             endpoint: trail.endpoint.get(),
+            kept: trail.kept.get(),
             notes,
             lost,
         }

@@ -154,6 +154,30 @@ async fn copies_of_a_hedged_call_are_told_apart() {
     );
 }
 
+#[tokio::test]
+async fn the_arithmetic_of_the_cache_is_told() {
+    let origin = Origin::always(Answer::ok("x").field("Cache-Control", "max-age=60")).await;
+    let proxy = Setup::shop(&[origin.addr], "cache: {}")
+        .top("telemetry: { explain: { sample: 100% } }")
+        .start()
+        .await;
+    proxy.call(&asking("fetched")).await.is(200);
+    proxy.call(&asking("hit")).await.is(200);
+    let fetched = explained(&proxy, "fetched").await;
+    assert_eq!(steps(&fetched, "cache")[0]["cache"], "miss");
+    assert_eq!(fetched["cached"]["stored"], true, "{fetched:#}");
+    let hit = explained(&proxy, "hit").await;
+    assert_eq!(steps(&hit, "cache")[0]["cache"], "fresh");
+    assert_eq!(hit["cached"]["lifetime_s"], 60.0);
+    assert_eq!(hit["cached"]["lifetime_from"], "max-age");
+    assert_eq!(hit["cached"]["fresh"], true);
+    assert_eq!(
+        hit["cached"]["digest"], fetched["cached"]["digest"],
+        "one key"
+    );
+    assert_eq!(steps(&hit, "try").len(), 0, "nobody was asked");
+}
+
 fn outrider(args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(BINARY);
     command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());

@@ -62,6 +62,17 @@ impl Story {
         if let Some(reason) = self.reason {
             told["title"] = reason.title().into();
         }
+        if let Some(kept) = self.kept {
+            // A digest, told apart from a number so that no reader rounds it.
+            told["cached"] = json!({
+                "digest": format!("{:016x}", kept.key),
+                "age_s": kept.age.as_secs_f64(),
+                "lifetime_s": kept.lifetime.as_secs_f64(),
+                "lifetime_from": kept.source,
+                "fresh": kept.is_fresh(),
+                "stored": kept.stored,
+            });
+        }
         if self.lost > 0 {
             told["steps_lost"] = self.lost.into();
         }

@@ -19,6 +19,7 @@ use http::Method;
 pub use kept::Ask;
 pub use kept::Stories;
 
+use crate::http::Kept;
 use crate::http::Reason;
 use crate::http::TraceMark;
 use crate::http::note::Noted;
@@ -150,6 +151,8 @@ pub struct Story {
     pub tries: u32,
     /// The endpoint whose answer or failure it is.
     pub endpoint: Option<SocketAddr>,
+    /// The arithmetic of the cache, where it had part in the call.
+    pub kept: Option<Kept>,
     /// What was decided, in order.
     pub notes: Box<[Noted]>,
     /// Notes there was no room for.

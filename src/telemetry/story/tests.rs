@@ -51,6 +51,7 @@ fn story(kind: Kind, upstream: &str, id: &str) -> Story {
         bytes_out: 7,
         tries: 1,
         endpoint: None,
+        kept: None,
         notes: Box::new([]),
         lost: 0,
     }
