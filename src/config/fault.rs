@@ -233,6 +233,8 @@ codes! {
     IDLE_INBOUND = "OR161", Warn, "inbound without its listener";
     /// A rule that no request meets.
     IDLE_RULE = "OR162", Warn, "rule that no request can meet";
+    /// A strict listener without a certificate.
+    CLOSED_INBOUND = "OR163", Warn, "inbound that lets nobody in";
     /// The password of Redis is sent in the clear.
     CLEAR_PASSWORD = "OR090", Warn, "password sent in the clear";
     /// What pods are to share, and no Redis to share it in.

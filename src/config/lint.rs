@@ -66,7 +66,7 @@ const REPEATABLE: &[&str] = &["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"
 /// Runs every lint.
 pub(super) fn run(built: &Built, around: &Surroundings, sink: &mut Sink) {
     listeners(&built.root, sink);
-    inbound::run(&built.root, sink);
+    inbound::run(&built.root, around, sink);
     hops(&built.root, sink);
     policy(&built.fallback, sink);
     eject::run(&built.fallback, sink);

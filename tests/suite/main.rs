@@ -43,6 +43,7 @@ mod path_hostile_h2;
 mod path_idempotency;
 mod path_identity;
 mod path_inbound;
+mod path_inbound_mtls;
 mod path_limit;
 mod path_limits;
 mod path_mtls;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::path_tunnel::client_hello;
 use crate::support::call::Call;
+use crate::support::captured;
 use crate::support::client::End;
 use crate::support::client::Raw;
 use crate::support::h2client;
@@ -491,4 +492,43 @@ async fn the_page_says_who_may_call() {
     assert_eq!(page["identity"], Value::Null, "{page}");
     let none = Setup::shop(&[origin.addr], "").start().await;
     assert_eq!(none.page("/inbound").await.text().trim(), "null");
+}
+
+const REDIRECTED: &str =
+    "path_inbound::a_redirected_connection_goes_to_the_application_of_its_port_and_to_no_other";
+
+#[tokio::test]
+async fn a_redirected_connection_goes_to_the_application_of_its_port_and_to_no_other() {
+    if captured::entered(REDIRECTED) {
+        redirected().await;
+    }
+}
+
+async fn redirected() {
+    let (first, second) = (app().await, Origin::always(Answer::ok("second")).await);
+    let hidden = Origin::always(Answer::ok("for this pod alone")).await;
+    let apps = format!("[{}, {}]", first.addr.port(), second.addr.port());
+    let setup = Setup::new().inbound(&format!("app: {apps}, mode: permissive"));
+    captured::redirect_to(setup.inbound);
+    let (proxy, _binary) = captured::start(setup).await;
+    let to = |port: u16| captured::addr(captured::V4, port);
+    let reply = Call::get("/").to(to(second.addr.port())).await;
+    assert_eq!(reply.is(200).text(), "second");
+    let reply = Call::get("/").to(to(first.addr.port())).await;
+    assert_eq!(reply.is(200).text(), "from the app");
+    let reply = Call::get("/").to(proxy.inbound).await;
+    assert_eq!(
+        reply.is(200).text(),
+        "from the app",
+        "one that was not redirected"
+    );
+    for port in [
+        hidden.addr.port(),
+        proxy.admin.port(),
+        proxy.outbound.port(),
+    ] {
+        let reply = Call::get("/").to(to(port)).await;
+        reply.is_own(503, &["no_endpoint"]);
+    }
+    assert_eq!(hidden.connections(), 0);
 }

@@ -76,7 +76,14 @@ pub fn request(method: &str, path: &str) -> http::request::Builder {
 
 /// A unary gRPC call.
 pub fn grpc(path: &str, message: &'static [u8]) -> Request<Payload> {
-    let request = request("POST", path)
+    grpc_over("http", path, message)
+}
+
+/// The same with the scheme of a connection that is encrypted.
+pub fn grpc_over(scheme: &str, path: &str, message: &'static [u8]) -> Request<Payload> {
+    let request = Request::builder()
+        .method("POST")
+        .uri(format!("{scheme}://{HOST}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     request.body(full(message)).expect("a good request")
@@ -101,6 +108,17 @@ pub fn with_trailers(pieces: Vec<Bytes>, trailers: HeaderMap) -> Payload {
 }
 
 impl H2 {
+    /// One whose connection was opened by other means; `driving` is what keeps it going.
+    pub fn driven(
+        sender: SendRequest<Payload>,
+        driving: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        H2 {
+            sender,
+            driving: tokio::spawn(driving),
+        }
+    }
+
     /// # Panics
     /// When there is no HTTP/2 server.
     pub async fn connect(addr: SocketAddr) -> Self {

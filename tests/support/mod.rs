@@ -25,6 +25,7 @@ pub mod ports;
 pub mod proxy;
 pub mod python;
 pub mod redis;
+pub mod secure;
 pub mod servers;
 pub mod setup;
 pub mod tcp;

@@ -1,6 +1,7 @@
 //! Lints of the listener in front of the application.
 
 use crate::config::Bind;
+use crate::config::Surroundings;
 use crate::config::decode::Block;
 use crate::config::fault::Place;
 use crate::config::fault::Sink;
@@ -16,7 +17,7 @@ use crate::policy::authorise::machine::Who;
 use crate::policy::authorise::machine::is_clear;
 
 /// Runs them.
-pub(super) fn run(root: &Merged, sink: &mut Sink) {
+pub(super) fn run(root: &Merged, around: &Surroundings, sink: &mut Sink) {
     let bind = lift::listen(root).inbound;
     let opened = root
         .inside("listen")
@@ -47,6 +48,22 @@ pub(super) fn run(root: &Merged, sink: &mut Sink) {
         limit::limit(block, sink);
     }
     let is_open = settings.settings.mode == Mode::Permissive;
+    if let (Some(_), false, None, Some(at)) = (
+        bind,
+        is_open,
+        lift::identity(root, around),
+        block.origin.place,
+    ) {
+        sink.add(
+            code::CLOSED_INBOUND,
+            at,
+            "nobody gets in: `strict` takes mutual TLS only, and there is no `identity` to answer with",
+            Some(
+                "add `identity: { spiffe: unix:///path }` or `identity: { files: { cert, key, ca } }`, or set SPIFFE_ENDPOINT_SOCKET"
+                    .to_owned(),
+            ),
+        );
+    }
     match (block.inside("authorise").filter(|block| block.on), is_open) {
         (Some(authorise), _) => rules(authorise, is_open, sink),
         (None, true) => {
