@@ -434,7 +434,8 @@ async fn openssl_is_let_in_as_who_it_is_and_refused_with_what_is_old_or_weak() {
     };
     let own = ["-cert", &cert, "-key", &key];
     let old = [&own[..], &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]].concat();
-    assert_eq!(cause(&old).await, "version");
+    // It names no signature algorithms, which TLS 1.1 has no field for, and that is missed first.
+    assert_eq!(cause(&old).await, "algorithms");
     assert_eq!(cause(&[&own[..], &["-tls1_2"]].concat()).await, "version");
     assert_eq!(cause(&[]).await, "no_certificate");
     let weak = folder.path().join("weak");
@@ -470,18 +471,24 @@ async fn curl_is_let_in_as_who_it_is() {
     let (cert, key, ca) = (text(&laid.cert), text(&laid.key), text(&laid.ca));
     let url = format!("https://localhost:{}/by-curl", proxy.inbound.port());
     let args = [
-        "-sS", "--ipv4", "--cacert", &ca, "--cert", &cert, "--key", &key, &url,
+        "-sS",
+        "--ipv4",
+        "-w",
+        " over %{http_version}",
+        "--cacert",
+        &ca,
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+        &url,
     ];
     let output = secure::run("curl", &args, Path::new("/dev/null")).await;
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "from the app",
+        "from the app over 2",
         "{output:?}"
     );
     let line = proxy.logged_path("/by-curl").await;
-    assert_eq!(
-        (&line["caller"], &line["protocol"]),
-        (&CALLER.into(), &"HTTP/2".into()),
-        "{line}"
-    );
+    assert_eq!(line["caller"], CALLER, "{line}");
 }
