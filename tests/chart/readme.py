@@ -10,6 +10,8 @@ HEAD = """# The outrider chart
 
 Installs the injector, which gives the sidecar to pods that ask for it, and what watches them. Kubernetes 1.29 or newer.
 
+**Not of use yet**: the commands that it starts, `outrider injector` and `outrider discovery`, are not built. The alerts and the dashboard are.
+
     helm install outrider charts/outrider --namespace outrider-system --create-namespace
     kubectl label namespace shop outrider.dev/inject=enabled
     kubectl -n shop rollout restart deployment
