@@ -18,6 +18,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::Service;
 
+use crate::app::refused::Refused;
+use crate::app::refused::after_panic;
+use crate::app::refused::refuse;
 use crate::app::tunnel;
 use crate::app::worker::Worker;
 use crate::clock;
@@ -36,7 +39,6 @@ use crate::listen::Refusal;
 use crate::listen::TunnelIo;
 use crate::listen::Way;
 use crate::redact;
-use crate::stack::RefusingStack;
 use crate::stack::Stack;
 use crate::telemetry::UNMATCHED;
 use crate::telemetry::access_log::Kind;
@@ -76,7 +78,7 @@ impl Handler for Handle {
                 Some(Ok(response)) => response,
                 Some(Err(never)) => match never {},
                 // Boxed: what never happens must not make every request's future larger.
-                None => Box::pin(after_panic(&worker)).await,
+                None => Box::pin(after_panic(&worker, worker.refusing())).await,
             }
         })
     }
@@ -113,7 +115,6 @@ pub(super) async fn shielded<F: Future>(begun: std::thread::Result<F>) -> Option
 }
 
 type Routed = <Stack as Service<Call>>::Future;
-type Refused = <RefusingStack as Service<Call>>::Future;
 
 /// Finds the stack for a request and sets it to work. Everything up to the first wait is done here, so that what has to
 /// be kept while waiting is the stack's own future and nothing else.
@@ -137,11 +138,11 @@ fn begin(
         Ok(admitted) => admitted,
         Err(fault) => {
             *trail.refusal.borrow_mut() = Some(fault);
-            return Either::Right(refuse(worker, head, trail));
+            return Either::Right(refuse(worker.refusing(), head, trail));
         }
     };
     if head.method == Method::CONNECT {
-        return Either::Right(refuse(worker, head, trail));
+        return Either::Right(refuse(worker.refusing(), head, trail));
     }
     let version = kept(head.version);
     prepare(&mut head, &target, version, !incoming.is_end_stream());
@@ -218,26 +219,4 @@ pub(super) fn prepare(head: &mut Parts, target: &Target, version: Version, has_b
     head.headers.remove(header::EXPECT);
     strict::readdress(head, target, version, has_body);
     head.headers.append(header::VIA, via);
-}
-
-/// Sends a call through the stack that answers by itself: with the fault on its trail, or, for a CONNECT, with 200.
-fn refuse(worker: &Worker, mut head: Box<Parts>, trail: Rc<Trail>) -> Refused {
-    // An upgrade that waits for its answer must not keep the connection.
-    head.extensions.clear();
-    worker.refusing().call(Call {
-        head,
-        body: RequestBody::Empty,
-        trail,
-    })
-}
-
-async fn after_panic(worker: &Worker) -> Response<Observed> {
-    worker.shared.telemetry.process.panicked();
-    let (head, ()) = Request::new(()).into_parts();
-    let trail = Rc::new(Trail::new(clock::now()));
-    *trail.refusal.borrow_mut() = Some(Fault::maybe_sent(Reason::Panic));
-    match refuse(worker, Box::new(head), trail).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
 }

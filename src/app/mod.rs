@@ -16,6 +16,7 @@ mod orders;
 mod pages;
 mod probes;
 mod refusal;
+mod refused;
 mod reload;
 mod secure;
 mod told;

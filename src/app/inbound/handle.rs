@@ -23,6 +23,9 @@ use crate::app::door;
 use crate::app::inbound::Inbound;
 use crate::app::inbound::Site;
 use crate::app::inbound::Transport;
+use crate::app::refused::Refused;
+use crate::app::refused::after_panic;
+use crate::app::refused::refuse;
 use crate::app::worker::Worker;
 use crate::clock;
 use crate::connect;
@@ -43,7 +46,6 @@ use crate::listen::inbound::Mode;
 use crate::listen::inbound::Protocol;
 use crate::redact;
 use crate::stack;
-use crate::stack::RefusingStack;
 use crate::telemetry::Metered;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::access_log::Line;
@@ -86,7 +88,7 @@ impl Handler for Handle {
             match answering.await {
                 Some(Ok(response)) => response,
                 Some(Err(never)) => match never {},
-                None => Box::pin(after_panic(&worker)).await,
+                None => Box::pin(after_panic(&worker, worker.refusing_in())).await,
             }
         })
     }
@@ -188,7 +190,6 @@ async fn open(inbound: &Inbound, site: &Site, way: &Way) -> Result<tokio::net::T
 const CONNECT_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 type Answered = <stack::inbound::Stack as Service<Call>>::Future;
-type Refused = <RefusingStack as Service<Call>>::Future;
 
 fn begin(
     worker: &Rc<Worker>,
@@ -214,7 +215,7 @@ fn begin(
         Ok(admitted) => admitted,
         Err(fault) => {
             *trail.refusal.borrow_mut() = Some(fault);
-            return Either::Right(refuse(worker, head, trail));
+            return Either::Right(refuse(worker.refusing_in(), head, trail));
         }
     };
     prepare(
@@ -291,25 +292,4 @@ fn prepare(
         head.uri = Uri::from_parts(parts).expect("scheme, authority and path are all there");
     }
     caller::tell(&mut head.headers, way.caller.as_deref());
-}
-
-fn refuse(worker: &Worker, mut head: Box<Parts>, trail: Rc<Trail>) -> Refused {
-    // An upgrade that waits for its answer must not keep the connection. A CONNECT without a fault would be granted.
-    head.extensions.clear();
-    worker.refusing_in().call(Call {
-        head,
-        body: RequestBody::Empty,
-        trail,
-    })
-}
-
-async fn after_panic(worker: &Worker) -> Response<Observed> {
-    worker.shared.telemetry.process.panicked();
-    let (head, ()) = Request::new(()).into_parts();
-    let trail = Rc::new(Trail::new(clock::now()));
-    *trail.refusal.borrow_mut() = Some(Fault::maybe_sent(Reason::Panic));
-    match refuse(worker, Box::new(head), trail).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
 }
