@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::Value;
@@ -20,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 
 use crate::rng;
 use crate::shared::Away;
@@ -31,6 +31,7 @@ use crate::shared::ledger::machine::What;
 use crate::shared::ledger::machine::name;
 use crate::shared::metrics::TierMetrics;
 use crate::shared::metrics::Write;
+use crate::shared::place::Place;
 use crate::shared::sync;
 use crate::telemetry::Telemetry;
 
@@ -45,6 +46,10 @@ const QUEUE: usize = 1024;
 const QUEUE_BYTES: usize = 32 << 20;
 /// The longest that one write may take. Nobody waits for it.
 const WRITE: Duration = Duration::from_millis(250);
+/// How long a lease lasts that is not renewed: so long pods wait for one that died, or whose write Redis lost.
+const LEASE_FOR: Duration = Duration::from_secs(1);
+/// From one renewal to the next.
+const RENEW_EVERY: Duration = Duration::from_millis(250);
 /// How long pods know that an answer was its fetcher's own.
 const MARKED: Duration = Duration::from_secs(5);
 
@@ -59,6 +64,9 @@ return {false, 0, era}";
 const LEASE: &str = "\
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) == '-' then return 2 end
+return 0";
+const RENEW: &str = "\
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0";
 const PUT: &str = "\
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -80,48 +88,6 @@ pub trait Memory: Send + Sync {
     fn purge(&self, what: &What, soft: bool);
     /// Lets go what is kept of a URL.
     fn invalidate(&self, url: &[u8]);
-}
-
-/// Where something stands in Redis, and how it is known again.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// `prefix:service:{url}`: what keeps a URL together.
-    root: Arc<str>,
-    /// The digest of the whole key. The same for nothing else.
-    pub digest: [u8; 32],
-}
-
-impl Place {
-    fn key(&self, kind: &str) -> String {
-        let mut text = format!("{}:{kind}:", self.root);
-        for byte in &self.digest[..16] {
-            use std::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
-    }
-
-    fn era(&self) -> String {
-        format!("{}:era", self.root)
-    }
-
-    /// The place beside it for those whose request has these selecting fields.
-    #[must_use]
-    pub fn selected(&self, by: &[u8]) -> Self {
-        let mut digest = digest::Context::new(&digest::SHA256);
-        digest.update(&self.digest);
-        digest.update(by);
-        Self {
-            root: Arc::clone(&self.root),
-            digest: bytes_of(&digest.finish()),
-        }
-    }
-}
-
-fn bytes_of(digest: &digest::Digest) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
 }
 
 /// Whether this pod is the one that fetches.
@@ -154,6 +120,8 @@ pub struct Lease {
     token: String,
     mark: bool,
     over: bool,
+    /// Ends the renewals.
+    _renewed: DropGuard,
 }
 
 impl Lease {
@@ -199,6 +167,7 @@ pub(super) enum Job {
 struct Scripts {
     look: Script,
     lease: Script,
+    renew: Script,
     put: Script,
     release: Script,
     turn: Script,
@@ -250,6 +219,7 @@ impl Tier {
             scripts: Scripts {
                 look: Script::new(LOOK),
                 lease: Script::new(LEASE),
+                renew: Script::new(RENEW),
                 put: Script::new(PUT),
                 release: Script::new(RELEASE),
                 turn: Script::new(TURN),
@@ -322,39 +292,18 @@ impl Tier {
     /// Where the answer to a key stands; `url` is the part of it that is one.
     #[must_use]
     pub fn place(&self, url: &[u8], key: &[u8]) -> Place {
-        Place {
-            root: self.root(url),
-            digest: bytes_of(&digest::digest(&digest::SHA256, key)),
-        }
-    }
-
-    fn root(&self, url: &[u8]) -> Arc<str> {
-        let digest = bytes_of(&digest::digest(&digest::SHA256, url));
-        let mut start = [0; 8];
-        start.copy_from_slice(&digest[..8]);
-        format!(
-            "{}:{{{:016x}}}",
-            self.client.namespace(),
-            u64::from_be_bytes(start)
-        )
-        .into()
+        Place::new(self.client.namespace(), url, key)
     }
 
     /// Looks, and where nothing is there takes the lease under `token` if nobody has it.
     ///
     /// # Errors
     /// When Redis is of no help within its deadline.
-    pub async fn look(
-        &self,
-        place: &Place,
-        lease: Option<(&str, Duration)>,
-    ) -> Result<Found, Away> {
-        let (token, millis) = lease.map_or(("", String::new()), |(token, lasting)| {
-            (token, lasting.as_millis().to_string())
-        });
-        let (entry, of_lease, era) = (place.key("e"), place.key("l"), place.era());
-        let keys = [entry.as_bytes(), of_lease.as_bytes(), era.as_bytes()];
-        let args = [token.as_bytes(), millis.as_bytes()];
+    pub async fn look(&self, place: &Place, token: Option<&str>) -> Result<Found, Away> {
+        let (entry, lease, era) = (place.key("e"), place.key("l"), place.era());
+        let keys = [entry.as_bytes(), lease.as_bytes(), era.as_bytes()];
+        let lasting = LEASE_FOR.as_millis().to_string();
+        let args = [token.unwrap_or_default().as_bytes(), lasting.as_bytes()];
         let within = self.client.deadline();
         let answer = self
             .client
@@ -367,9 +316,9 @@ impl Tier {
     ///
     /// # Errors
     /// As [`Self::look`].
-    pub async fn lease(&self, place: &Place, token: &str, lasting: Duration) -> Result<Turn, Away> {
-        let (key, millis) = (place.key("l"), lasting.as_millis().to_string());
-        let args = [token.as_bytes(), millis.as_bytes()];
+    pub async fn lease(&self, place: &Place, token: &str) -> Result<Turn, Away> {
+        let (key, lasting) = (place.key("l"), LEASE_FOR.as_millis().to_string());
+        let args = [token.as_bytes(), lasting.as_bytes()];
         let within = self.client.deadline();
         let answer = self
             .client
@@ -378,15 +327,42 @@ impl Tier {
         Ok(turn(&answer))
     }
 
-    /// A lease that was taken.
+    /// A lease that was taken. It is renewed for `lasting`, which is as long as anybody waits.
     #[must_use]
-    pub fn taken(self: &Arc<Self>, place: &Place, token: String) -> Lease {
+    pub fn taken(self: &Arc<Self>, place: &Place, token: String, lasting: Duration) -> Lease {
+        let key = place.key("l");
+        let over = CancellationToken::new();
+        let (tier, renewed) = (Arc::clone(self), (key.clone(), token.clone()));
+        let ended = over.clone();
+        self.client.spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = tier.renew(renewed, lasting) => {}
+            }
+        });
         Lease {
             tier: Arc::clone(self),
-            key: place.key("l"),
+            key,
             token,
             mark: false,
             over: false,
+            _renewed: over.drop_guard(),
+        }
+    }
+
+    async fn renew(&self, (key, token): (String, String), lasting: Duration) {
+        let millis = LEASE_FOR.as_millis().to_string();
+        let mut left = lasting.saturating_sub(LEASE_FOR);
+        while !left.is_zero() {
+            tokio::time::sleep(RENEW_EVERY).await;
+            left = left.saturating_sub(RENEW_EVERY);
+            let args = [token.as_bytes(), millis.as_bytes()];
+            let key = [key.as_bytes()];
+            // Not renewed, it runs out, and another pod fetches too.
+            let _ = self
+                .client
+                .run(&self.scripts.renew, &key, &args, WRITE)
+                .await;
         }
     }
 
@@ -467,7 +443,7 @@ impl Tier {
     }
 
     async fn turn(&self, url: &[u8]) {
-        let key = format!("{}:era", self.root(url));
+        let key = self.place(url, url).era();
         let era = name(rng::bits() | 1);
         let millis = ERA.as_millis().to_string();
         let message = sync::Message::Invalidate(self.me, url.into()).write();

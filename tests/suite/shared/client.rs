@@ -3,6 +3,7 @@
 use crate::shared::page;
 use crate::shared::until_state;
 use crate::shared::up;
+use crate::support::pki::Ca;
 use crate::support::ports;
 use crate::support::redis;
 use crate::support::redis::Cluster;
@@ -164,4 +165,49 @@ async fn a_reload_keeps_the_connection_unless_it_is_to_another_redis() {
     until_state(&proxy, "off").await;
     let is_down = |sum| sum == 0.0;
     proxy.until_sum("outrider_shared_up", &[], is_down).await;
+}
+
+#[tokio::test]
+async fn a_redis_behind_tls_is_believed_by_the_anchors_of_the_policy_alone() {
+    let (ca, other) = (Ca::new("redis"), Ca::new("other"));
+    let issued = ca.server("localhost");
+    let dir = tempfile::tempdir().expect("a directory");
+    let lay = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        write(&path, text);
+        path.display().to_string()
+    };
+    let (cert, key) = (lay("cert.pem", &issued.cert), lay("key.pem", &issued.key));
+    let (anchors, others) = (lay("ca.pem", &ca.pem()), lay("other.pem", &other.pem()));
+    let port = ports::free().to_string();
+    let _server = redis::single(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &anchors,
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let block =
+        |ca: &str| format!("redis: {{ nodes: [\"localhost:{port}\"], tls: {{ ca: {ca} }} }}");
+    let proxy = Setup::new().top(&block(&anchors)).start().await;
+    up(&proxy).await;
+    let strange = Setup::new().top(&block(&others)).start().await;
+    let failed = |sum| sum >= 1.0;
+    strange
+        .until_sum(
+            "outrider_shared_dials_total",
+            &[("result", "failed")],
+            failed,
+        )
+        .await;
+    let told = page(&strange).await;
+    assert_eq!(told["state"], "away");
+    let why = told["trouble"].as_str().unwrap_or_default();
+    assert!(why.to_lowercase().contains("certificate"), "{why}");
 }

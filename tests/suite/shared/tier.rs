@@ -39,11 +39,18 @@ fn kept(asked: &Asked<'_>) -> Act {
     )
 }
 
-/// A pod with a cache that others share.
-pub fn pod(origin: &Origin, redis: &str, more: &str) -> Setup {
-    let cache = format!("cache: {{ shared: true, tags: surrogate-key{more} }}\nretry: off");
-    Setup::shop(&[origin.addr], &cache)
-        .top(&format!("redis: {redis}"))
+/// A pod with a cache that others share. It waits for Redis as long as a busy machine may need.
+pub fn pod(origin: &Origin, nodes: &str, more: &str) -> Setup {
+    pod_within(origin, nodes, "1s", more)
+}
+
+fn pod_within(origin: &Origin, nodes: &str, deadline: &str, more: &str) -> Setup {
+    let cache = "shared: true, tags: surrogate-key, collapse: 1m";
+    let settings = format!("cache: {{ {cache}{more} }}\nretry: off\ntimeout: 1m");
+    Setup::shop(&[origin.addr], &settings)
+        .top(&format!(
+            "redis: {{ nodes: {nodes}, deadline: {deadline} }}"
+        ))
         .args(&["--workers", "1"])
 }
 
@@ -93,9 +100,7 @@ async fn fifty_pods_that_want_one_cold_answer_make_one_call() {
     let gate = Gate::new();
     let closed = gate.clone();
     let origin = Origin::start(move |asked| Act::Hold(closed.clone(), Box::new(kept(asked)))).await;
-    // Fifty processes on the cores of one machine take their turns; in a cluster each pod has its own.
-    let redis = format!("{{ nodes: {}, deadline: 1s }}", cluster.seeds());
-    let starts = (0..50).map(|_| pod(&origin, &redis, "").start());
+    let starts = (0..50).map(|_| pod(&origin, &cluster.seeds(), "").start());
     let pods: Vec<Proxy> = join_all(starts).await;
     join_all(pods.iter().map(in_step)).await;
     let calls = join_all(pods.iter().map(|pod| pod.get("/cold")));
@@ -128,8 +133,12 @@ async fn a_primary_that_dies_under_load_is_nobodys_trouble() {
     let mut cluster = Cluster::start().await;
     let origin = Origin::start(kept).await;
     let (one, other) = (
-        pod(&origin, &cluster.seeds(), "").start().await,
-        pod(&origin, &cluster.seeds(), "").start().await,
+        pod_within(&origin, &cluster.seeds(), "5ms", "")
+            .start()
+            .await,
+        pod_within(&origin, &cluster.seeds(), "5ms", "")
+            .start()
+            .await,
     );
     in_step(&one).await;
     in_step(&other).await;
@@ -203,7 +212,7 @@ async fn a_slow_redis_costs_its_deadline_a_few_times_and_then_nothing() {
     let between = Between::start(server.addr).await;
     let origin = Origin::start(kept).await;
     let at = format!("[\"{}\"]", between.addr);
-    let proxy = pod(&origin, &at, "").start().await;
+    let proxy = pod_within(&origin, &at, "5ms", "").start().await;
     in_step(&proxy).await;
     between.delay(Duration::from_secs(1));
     let mut slow = Vec::new();

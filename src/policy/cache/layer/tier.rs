@@ -63,13 +63,9 @@ pub struct Pass {
 impl Pass {
     /// Tells other pods of an entry that is kept.
     pub fn share(&self, entry: &Arc<Entry>, request: &HeaderMap) {
-        // Half of an answer is of use where it is joined, and that is here.
-        if entry.head.facts.part.is_some() {
-            return self.mark();
-        }
         let now = clock::now();
         let Some(life) = life(&entry.head.facts, now) else {
-            return;
+            return self.mark();
         };
         let selected = &entry.head.facts.selected;
         let mut by = Vec::new();
@@ -87,7 +83,8 @@ impl Pass {
                 era,
                 life,
             };
-            encode(&entry, label, now)
+            // It may have waited.
+            encode(&entry, label, clock::now())
         };
         let lease = self.lease.take();
         let varies = varies.map(|note| (by.as_slice(), note));
@@ -103,8 +100,11 @@ impl Pass {
     }
 }
 
-/// How long an entry is of use to anybody; `None` if not at all.
+/// How long an entry is of use to other pods; `None` if not at all.
 fn life(facts: &Stored, now: Instant) -> Option<Duration> {
+    if facts.part.is_some() {
+        return None;
+    }
     let gone = now.saturating_duration_since(facts.received);
     let left = facts.useful_for().saturating_sub(gone);
     let whole = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
@@ -158,16 +158,9 @@ struct Asking<'a> {
     /// Where the answer to the key stands, or a note that it stands beside.
     primary: Place,
     place: Place,
-    /// The lease is taken under this name, for so long.
+    /// The lease is taken under this name.
     token: Option<String>,
-    lasting: Duration,
     waited: bool,
-}
-
-impl Asking<'_> {
-    fn lease(&self) -> Option<(&str, Duration)> {
-        self.token.as_deref().map(|token| (token, self.lasting))
-    }
 }
 
 impl<S: Fetches> Fetch<S> {
@@ -197,7 +190,6 @@ impl<S: Fetches> Fetch<S> {
             place: primary.clone(),
             primary,
             token: collapses.then(|| format!("{:016x}", rng::bits())),
-            lasting: wait,
             waited: false,
         };
         let until = clock::now() + wait;
@@ -210,8 +202,8 @@ impl<S: Fetches> Fetch<S> {
                     continue;
                 }
                 Ok(Judged::Useless) => {
-                    let (token, lasting) = asking.lease()?;
-                    tier.lease(&asking.place, token, lasting).await.ok()?
+                    let token = asking.token.as_deref()?;
+                    tier.lease(&asking.place, token).await.ok()?
                 }
                 Err(turn) => turn?,
             };
@@ -219,7 +211,7 @@ impl<S: Fetches> Fetch<S> {
             match turn {
                 Turn::Ours => {
                     tier.metrics.leased(Leased::Taken);
-                    let lease = tier.taken(&asking.place, token);
+                    let lease = tier.taken(&asking.place, token, wait);
                     if let Some(pass) = &self.pass {
                         pass.lease.set(Some(lease));
                     }
@@ -245,7 +237,7 @@ impl<S: Fetches> Fetch<S> {
         // Taken before the look: a purge in between is later than whatever is fetched after it.
         let stamp = tier.stamp();
         let looked = match stamp {
-            Some(_) => tier.look(&asking.place, asking.lease()).await.ok(),
+            Some(_) => tier.look(&asking.place, asking.token.as_deref()).await.ok(),
             None => None,
         };
         self.trail.stamp(clock::now());

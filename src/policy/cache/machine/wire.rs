@@ -278,6 +278,7 @@ impl Reader<'_> {
             etag,
             last_modified,
             selected: Selected::default(),
+            // Parts stay in the memory of their pod.
             part: None,
             withheld: withheld.collect(),
         };
